@@ -267,7 +267,7 @@ impl Error {
 
     /// Turns this handshake rejection into a rejected POST of an open session. [`is_too_large`](Self::is_too_large) is
     /// true for 413.
-    #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
+    #[cfg(feature = "sse")]
     pub(crate) fn into_refused_post(self, what: String) -> Self {
         let kind = if self.status() == Some(StatusCode::PAYLOAD_TOO_LARGE) { Kind::TooLarge } else { self.0.kind };
         self.map(|inner| (inner.kind, inner.message) = (kind, what.into()))

@@ -90,7 +90,7 @@ pub(crate) fn escape_len(layer: Layer, message: &Message) -> usize {
 /// Returns whether `payload` ends like a mark of any layer, so that one of them may have to escape it. At most one
 /// does: an escaped message ends in the mark of the layer that escaped it.
 #[inline]
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) fn ends_like_a_mark(payload: &[u8]) -> bool {
     payload.ends_with(&MAGIC) && payload.len() >= LEN
 }

@@ -11,7 +11,7 @@ mod wasm;
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::native::{
-    Handle, Instant, Sleep, detach, has_budget_remaining, has_timers, sleep, spawn, timeout, unconstrained,
+    Handle, Instant, Sleep, detach, has_budget_remaining, has_runtime, has_timers, sleep, spawn, timeout, unconstrained,
 };
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::progress::{PATIENCE, Progress};
@@ -20,5 +20,6 @@ pub(crate) use self::timer::Timer;
 #[cfg(target_arch = "wasm32")]
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::wasm::{
-    Instant, Sleep, detach, has_budget_remaining, has_timers, random, sleep, timeout, unconstrained,
+    Instant, Sleep, detach, has_budget_remaining, has_runtime, has_timers, is_offline, property, random, sleep,
+    timeout, unconstrained,
 };

@@ -7,6 +7,12 @@ pub(crate) use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
+/// Returns whether a task can be spawned here.
+#[allow(dead_code, reason = "which of them are used depends on the features")]
+pub(crate) fn has_runtime() -> bool {
+    Handle::try_current().is_ok()
+}
+
 /// Spawns a task for which nobody waits.
 #[allow(dead_code, reason = "which of them are used depends on the features")]
 pub(crate) fn detach(future: impl Future<Output: Send> + Send + 'static) {

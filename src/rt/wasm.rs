@@ -2,6 +2,7 @@ use std::{
     cell::Cell,
     fmt,
     future::poll_fn,
+    ops::{Add, Sub},
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -9,7 +10,82 @@ use std::{
 };
 
 use gloo_timers::callback::Timeout;
-pub(crate) use web_time::Instant;
+use wasm_bindgen::JsValue;
+
+/// A point of time of a clock that goes on while the computer sleeps.
+///
+/// Some browsers stop `performance.now()` meanwhile. The calendar does not stop, so a calendar that gains more than a
+/// second on that clock has seen a sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Instant(Duration);
+
+/// The last look at both clocks.
+#[derive(Clone, Copy)]
+struct Look {
+    monotonic: web_time::Instant,
+    calendar: f64,
+    now: Duration,
+}
+
+#[allow(dead_code, reason = "which of them are used depends on the features")]
+impl Instant {
+    pub(crate) fn now() -> Self {
+        thread_local! {
+            static LAST: Cell<Option<Look>> = const { Cell::new(None) };
+        }
+        let (monotonic, calendar) = (web_time::Instant::now(), js_sys::Date::now());
+        let now = LAST.get().map_or(Duration::ZERO, |last| {
+            let passed = monotonic.saturating_duration_since(last.monotonic);
+            last.now + passed + slept(passed, calendar - last.calendar)
+        });
+        LAST.set(Some(Look { monotonic, calendar, now }));
+        Self(now)
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        Self::now().saturating_duration_since(*self)
+    }
+
+    pub(crate) fn saturating_duration_since(&self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    pub(crate) fn duration_since(&self, earlier: Self) -> Duration {
+        self.saturating_duration_since(earlier)
+    }
+
+    pub(crate) fn checked_add(&self, time: Duration) -> Option<Self> {
+        self.0.checked_add(time).map(Self)
+    }
+
+    pub(crate) fn checked_sub(&self, time: Duration) -> Option<Self> {
+        self.0.checked_sub(time).map(Self)
+    }
+}
+
+/// Returns the time that the computer slept while one clock counted `passed` and the calendar `millis`.
+fn slept(passed: Duration, millis: f64) -> Duration {
+    const CORRECTION: Duration = Duration::from_secs(1);
+
+    let calendar = Duration::try_from_secs_f64(millis / 1000.0).unwrap_or_default();
+    calendar.checked_sub(passed).filter(|gained| *gained > CORRECTION).unwrap_or_default()
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+impl Sub for Instant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.saturating_duration_since(earlier)
+    }
+}
 
 /// The counterpart of tokio's `Sleep`, over the browser's `setTimeout`.
 ///
@@ -95,8 +171,27 @@ pub(crate) fn random() -> u64 {
     bits() << 32 | bits()
 }
 
+/// Returns whether the browser knows that there is no network.
+#[allow(dead_code, reason = "which of them are used depends on the features")]
+pub(crate) fn is_offline() -> bool {
+    let navigator = property(&js_sys::global(), "navigator");
+    navigator.and_then(|navigator| property(&navigator, "onLine")).is_some_and(|on| on == false)
+}
+
+/// Returns a property of an object, which the global object of a worker may not have.
+#[allow(dead_code, reason = "which of them are used depends on the features")]
+pub(crate) fn property(object: &JsValue, name: &str) -> Option<JsValue> {
+    js_sys::Reflect::get(object, &JsValue::from_str(name)).ok()
+}
+
 /// The browser has no cooperative task budget.
 pub(crate) fn has_budget_remaining() -> bool {
+    true
+}
+
+/// The browser always has tasks.
+#[allow(dead_code, reason = "which of them are used depends on the features")]
+pub(crate) fn has_runtime() -> bool {
     true
 }
 

@@ -81,6 +81,7 @@ impl Hello {
     /// # Errors
     ///
     /// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the message is not a hello.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
     pub(super) fn decode(message: Message) -> Result<Self, Error> {
         match Self::first(message) {
             First::Hello(hello) => Ok(hello),

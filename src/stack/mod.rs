@@ -6,8 +6,10 @@
 //! | `AdaptiveConnector` (feature `adaptive`) | WebTransport, then WebSocket, then SSE + POST, below that stack |
 //! | `WebSocketContext` (feature `context`) | a simple client on top of `OptimizedTransport` |
 //! | `Pool` (feature `pool`) | connections to one target, shared by many calls |
+//!
+//! In a page (`wasm32`) there are the client's end of `OptimizedTransport`, and `WebSocketContext`.
 
-#[cfg(feature = "adaptive")]
+#[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
 pub mod adaptive;
 #[cfg(feature = "optimized")]
@@ -20,21 +22,23 @@ mod hello;
 #[cfg(feature = "optimized")]
 #[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
 pub mod optimized;
-#[cfg(feature = "pool")]
+#[cfg(all(feature = "pool", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "pool")))]
 pub mod pool;
 #[cfg(feature = "optimized")]
 mod unusable;
 
-#[cfg(feature = "adaptive")]
+#[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
 pub use self::adaptive::{AdaptiveConnector, AdaptiveTransport, Endpoints, TransportKind};
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub use self::context::WebSocketContext;
+#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+pub use self::optimized::OptimizedAcceptor;
 #[cfg(feature = "optimized")]
 #[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
 pub use self::{
     capabilities::Capabilities,
-    optimized::{OptimizedAcceptor, OptimizedBuilder, OptimizedHandle, OptimizedTransport},
+    optimized::{OptimizedBuilder, OptimizedHandle, OptimizedTransport},
 };

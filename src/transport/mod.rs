@@ -1,6 +1,6 @@
 //! Transports: the trait [`Transport`], its extension [`TransportExt`], and the implementations that carry messages.
 
-#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
 #[macro_use]
 mod setters;
 
@@ -8,13 +8,13 @@ mod setters;
 mod accept;
 pub(crate) mod backlog;
 mod boxed;
-#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
 mod burst;
 #[cfg(feature = "byte-stream")]
 mod byte_stream;
 mod channel;
 pub(crate) mod close_deadline;
-#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
 // Each transport uses some of it.
 #[cfg_attr(any(not(feature = "full"), target_arch = "wasm32"), allow(dead_code))]
 pub(crate) mod closing;
@@ -23,17 +23,20 @@ pub(crate) mod contract;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
 pub mod dial;
-#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
 #[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub, unused_imports))]
 pub(crate) mod drain;
 mod drive;
 mod ext;
 mod foreign;
-#[cfg(all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod framing;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
+#[cfg(all(any(feature = "websocket", feature = "sse"), target_arch = "wasm32"))]
+pub(crate) mod page;
 pub(crate) mod payload;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod permit;
@@ -42,14 +45,14 @@ mod queue;
 mod race;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod refusal;
-#[cfg(all(any(feature = "websocket", feature = "optimized"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "optimized", all(feature = "websocket", not(target_arch = "wasm32"))))]
 pub(crate) mod shrink;
 pub mod signal;
 mod split;
 #[cfg(feature = "sse")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sse")))]
 pub mod sse;
-#[cfg(any(feature = "websocket", all(any(feature = "sse", feature = "webtransport"), not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a page offers names, the browser checks the choice"))]
 pub(crate) mod subprotocol;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
@@ -74,7 +77,7 @@ pub mod webtransport;
 pub use self::byte_stream::ByteStream;
 #[cfg(feature = "resume")]
 pub(crate) use self::connect::SessionMessages;
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) use self::drive::QueueDepth;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]

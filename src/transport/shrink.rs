@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, request};
 ///
 /// In hyper they are slices of the connection's 8 KiB read buffer. A handler that keeps the parts of its request for
 /// the length of its session would hold all of it.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 pub(crate) fn request(parts: &mut request::Parts) {
     headers(&mut parts.headers);
     match Uri::from_maybe_shared(Bytes::from(parts.uri.to_string())) {

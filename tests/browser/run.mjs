@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Browser } from "../chromium/cdp.mjs";
 
-const TIME = Number(process.env.BROWSER_TIME ?? 120) * 1000;
+const TIME = Number(process.env.BROWSER_TIME ?? 240) * 1000;
 
 const children = [];
 

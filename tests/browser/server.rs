@@ -3,14 +3,22 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
     use std::{
+        convert::Infallible,
+        io::{BufRead, BufReader},
         net::{Ipv4Addr, SocketAddr},
-        sync::atomic::{AtomicU32, Ordering::Relaxed},
+        process::{Child, Command, Stdio},
+        sync::{
+            Mutex,
+            atomic::{AtomicU32, Ordering::Relaxed},
+        },
         time::Duration,
     };
 
+    use bytes::Bytes;
     use futures_util::StreamExt;
-    use http::request::Parts;
-    use hyper::server::conn::http1;
+    use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
     use hyper_util::{rt::TokioIo, service::TowerToHyperService};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -28,11 +36,17 @@ mod native {
             heartbeat::HeartbeatLayer,
             resume::{Accepted, SessionStore},
         },
-        transport::websocket::{WebSocket, WebSocketService},
+        stack::{OptimizedAcceptor, OptimizedTransport},
+        transport::{
+            sse::{SseDuplex, SseDuplexServer},
+            websocket::{WebSocket, WebSocketService},
+        },
     };
 
     /// The connections that `carry` has to cut before it lets one live.
     const CUTS: u32 = 25;
+    /// The same of the stack.
+    const STACK_CUTS: u32 = 1_000;
 
     /// Returns the number behind `name=` in the query.
     fn number(parts: &Parts, name: &str) -> usize {
@@ -107,11 +121,58 @@ mod native {
                     }
                 }
             }
+            // Kills the other server, and starts it again, without its sessions.
+            "/kill" => {
+                let restarted = tokio::task::spawn_blocking(|| {
+                    let mut victim = VICTIM.lock().unwrap();
+                    let port = victim.as_ref().map_or(0, |victim| victim.1);
+                    if let Some((mut child, _)) = victim.take() {
+                        child.kill().and_then(|()| child.wait()).unwrap();
+                    }
+                    *victim = Some(start_victim(port));
+                });
+                restarted.await.unwrap();
+                let _ = socket.send_message(Message::text("killed")).await;
+            }
             _ => {}
         }
     }
 
-    static LAST_CLOSE: std::sync::Mutex<String> = std::sync::Mutex::new(String::new());
+    static LAST_CLOSE: Mutex<String> = Mutex::new(String::new());
+
+    /// The server that is killed, and its port.
+    static VICTIM: Mutex<Option<(Child, u16)>> = Mutex::new(None);
+
+    /// Starts this program once more, to serve only the stack.
+    fn start_victim(port: u16) -> (Child, u16) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (child, line.trim().parse().unwrap())
+    }
+
+    /// Echoes each message of the recommended stack. `leave` ends the session.
+    async fn serve_stack(listener: TcpListener) {
+        let acceptor: OptimizedAcceptor = OptimizedTransport::builder().named("page").acceptor();
+        let upgrade = acceptor.upgrade(|session, _| async {
+            let (sender, mut receiver) = session.split();
+            while let Some(Ok(message)) = receiver.receive().await {
+                if message.as_text() == Some("leave") || sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let upgrade = upgrade.allow_any_origin();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(upgrade.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
+        }
+    }
 
     async fn listen() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -119,11 +180,116 @@ mod native {
         (listener, address)
     }
 
-    /// Carries a connection to `server`. The first ones are cut after some bytes.
-    async fn carry(mut near: TcpStream, server: SocketAddr) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        let mut left = if number < CUTS { 2_000 + number as usize * 7919 % 60_000 } else { usize::MAX };
+    /// Sessions of SSE and POST: echoes, or does what the first message says.
+    async fn duplex(mut session: SseDuplex, parts: Parts) {
+        match parts.uri.path() {
+            "/close" => {
+                let frame = CloseFrame::new(CloseCode::new(4001).unwrap(), "as asked");
+                let _ = session.close(Some(frame)).await;
+            }
+            "/flood" => {
+                FLOODED.store(0, Relaxed);
+                for number in 0..1000_u32 {
+                    let mut payload = vec![7; 64 << 10];
+                    payload[..4].copy_from_slice(&number.to_le_bytes());
+                    if session.send_message(Message::binary(payload)).await.is_err() {
+                        return;
+                    }
+                    FLOODED.fetch_add(1, Relaxed);
+                }
+                echo(session).await;
+            }
+            "/flooded" => {
+                let flooded = FLOODED.load(Relaxed).to_string();
+                let _ = session.send_message(Message::text(flooded)).await;
+                echo(session).await;
+            }
+            _ => echo(session).await,
+        }
+    }
+
+    static FLOODED: AtomicU32 = AtomicU32::new(0);
+
+    async fn serve_duplex(listener: TcpListener, allows_any_origin: bool) {
+        let mut server = SseDuplexServer::new(duplex).subprotocol("chat.v1").unwrap();
+        if allows_any_origin {
+            server = server.allow_any_origin();
+        }
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(server.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service));
+        }
+    }
+
+    /// WebSockets for pages of its own origin, of which there are none.
+    async fn serve_strictly(listener: TcpListener) {
+        let upgrade = WebSocketService::new(|socket, _| echo(socket));
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(upgrade.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
+        }
+    }
+
+    /// The recommended stack over SSE and POST.
+    async fn serve_duplex_stack(listener: TcpListener) {
+        let acceptor: OptimizedAcceptor<SseDuplex> = OptimizedTransport::builder().acceptor();
+        let server = SseDuplexServer::new(move |session: SseDuplex, _| {
+            let acceptor = acceptor.clone();
+            async move {
+                let is_known = session.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
+                if let Ok(Some(transport)) = acceptor.accept_over(session, is_known).await {
+                    echo(transport).await;
+                }
+            }
+        });
+        let server = server.subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap().allow_any_origin();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(server.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service));
+        }
+    }
+
+    /// Plain events: three in a response, with ids, and 204 after the ninth.
+    async fn events(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let mut response = Response::new(Full::default());
+        let headers = response.headers_mut();
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        headers.insert("access-control-allow-headers", HeaderValue::from_static("last-event-id, authorization"));
+        if request.method() == Method::OPTIONS {
+            return Ok(response);
+        }
+        let last = request.headers().get("last-event-id").map_or("0", |id| id.to_str().unwrap());
+        let last: u32 = last.parse().unwrap();
+        if request.uri().path() == "/secret" && request.headers().get("authorization").is_none() {
+            *response.status_mut() = StatusCode::UNAUTHORIZED;
+            *response.body_mut() = Full::from("who are you?");
+        } else if last >= 9 {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        } else {
+            response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
+            let events = (last + 1..last + 4).map(|id| format!("retry: 20\nid: {id}\nevent: count\ndata: {id}\n\n"));
+            *response.body_mut() = Full::from(events.collect::<String>());
+        }
+        Ok(response)
+    }
+
+    async fn serve_events(listener: TcpListener) {
+        while let Ok((tcp, _)) = listener.accept().await {
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service_fn(events)));
+        }
+    }
+
+    /// Carries connections to `server`, and cuts the first ones after a number of bytes that depends on `bytes` and on
+    /// their own number.
+    async fn cut(listener: TcpListener, server: SocketAddr, cuts: u32, bytes: fn(usize) -> usize) {
+        let number = AtomicU32::new(0);
+        while let Ok((tcp, _)) = listener.accept().await {
+            let number = number.fetch_add(1, Relaxed);
+            tokio::spawn(carry(tcp, server, if number < cuts { bytes(number as usize) } else { usize::MAX }));
+        }
+    }
+
+    async fn carry(mut near: TcpStream, server: SocketAddr, mut left: usize) {
         let Ok(mut far) = TcpStream::connect(server).await else { return };
         let (mut there, mut back) = ([0; 4096], [0; 4096]);
         while left > 0 {
@@ -141,6 +307,16 @@ mod native {
 
     #[tokio::main(flavor = "current_thread")]
     pub(super) async fn main() {
+        if let Some(port) = std::env::args().nth(1) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse().unwrap())).await.unwrap();
+            println!("{}", listener.local_addr().unwrap().port());
+            // It ends with the program that has started it.
+            std::thread::spawn(|| {
+                let _ = std::io::stdin().read_line(&mut String::new());
+                std::process::exit(0);
+            });
+            return serve_stack(listener).await;
+        }
         let store = SessionStore::new();
         let upgrade = WebSocketService::new(move |socket, parts| handle(socket, parts, store.clone()))
             .subprotocol("chat.v1")
@@ -151,6 +327,13 @@ mod native {
         let (main, main_address) = listen().await;
         let (guarded, guarded_address) = listen().await;
         let (cutting, cutting_address) = listen().await;
+        let (stack, stack_address) = listen().await;
+        let (stack_cutting, stack_cutting_address) = listen().await;
+        let (sse, sse_address) = listen().await;
+        let (sse_stack, sse_stack_address) = listen().await;
+        let (strict, strict_address) = listen().await;
+        let (strict_sse, strict_sse_address) = listen().await;
+        let (plain_events, events_address) = listen().await;
         // Accepts in the kernel alone, and says nothing.
         let (_silent, silent_address) = listen().await;
 
@@ -168,16 +351,26 @@ mod native {
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
             }
         });
-        tokio::spawn(async move {
-            while let Ok((tcp, _)) = cutting.accept().await {
-                tokio::spawn(carry(tcp, main_address));
-            }
-        });
+        tokio::spawn(cut(cutting, main_address, CUTS, |number| 2_000 + number * 7919 % 60_000));
+        tokio::spawn(serve_stack(stack));
+        tokio::spawn(serve_duplex(sse, true));
+        tokio::spawn(serve_duplex(strict_sse, false));
+        tokio::spawn(serve_strictly(strict));
+        tokio::spawn(serve_duplex_stack(sse_stack));
+        tokio::spawn(serve_events(plain_events));
+        // A fifth of it is the handshake. The first connection must show that the server knows the stack.
+        tokio::spawn(cut(stack_cutting, stack_address, STACK_CUTS, |number| 100 + (number * 7919 + 4_000) % 5_000));
+        let victim = start_victim(0);
+        let victim_port = victim.1;
+        *VICTIM.lock().unwrap() = Some(victim);
 
         let came = browser::talk(&format!("ws://{main_address}/stack")).await.unwrap();
         println!("the client of both targets had {came} values echoed natively");
         print!("listening on main={main_address}&guarded={guarded_address}");
-        println!("&cutting={cutting_address}&silent={silent_address}");
+        print!("&cutting={cutting_address}&silent={silent_address}");
+        print!("&strict={strict_address}&strict-sse={strict_sse_address}");
+        print!("&sse={sse_address}&sse-stack={sse_stack_address}&events={events_address}");
+        println!("&stack={stack_address}&stack-cutting={stack_cutting_address}&victim=127.0.0.1:{victim_port}");
         std::future::pending::<()>().await;
     }
 }

@@ -135,7 +135,7 @@ mod transport;
 mod wire;
 
 /// The maximum number of bytes that this layer adds to a message: the mark behind a message that ends like a mark.
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
 pub use self::{

@@ -75,13 +75,13 @@ impl BatchPolicy {
     }
 
     /// Returns the same policy with at most this [`alone_from`](Self::alone_from).
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) const fn with_alone_from(self, bytes: usize) -> Self {
         if self.alone_from <= bytes { self } else { Self { alone_from: bytes, ..self } }
     }
 
     /// Returns the same policy, with batches that fit into messages of `message` bytes.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) const fn within(self, message: usize) -> Self {
         let most = message.saturating_sub(12 + 5 * self.count);
         if self.max_bytes <= most { self } else { Self { max_bytes: most, ..self } }

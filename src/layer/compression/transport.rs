@@ -35,31 +35,31 @@ impl CompressionLayer {
 
     /// Returns the largest number of bytes that this layer adds to a message: a mark, or the growth of a small message
     /// with a kept context.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) const fn overhead(&self) -> usize {
         if self.deflate.keep_context { super::compressor::MOST } else { crate::message::trailer::LEN }
     }
 
     /// Returns whether the context is kept.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) const fn keeps_context(&self) -> bool {
         self.deflate.keep_context
     }
 
     /// Returns the same layer with or without a kept context, as the peer announced.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) fn with_context(&self, keep: bool) -> Self {
         Self { deflate: Deflate { keep_context: keep, ..self.deflate }, stats: self.stats.clone() }
     }
 
     /// Returns the size in bytes from which a message is kept out of batches, if those are sent plain.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) const fn alone_from(&self) -> usize {
         if self.deflate.batches { usize::MAX } else { self.deflate.min_size }
     }
 
     /// Creates a layer that neither compresses nor inflates, for two ends that have not agreed on compression.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) fn off() -> Self {
         Self::new(Deflate { inflates: false, ..Deflate::new().receive_only() })
     }

@@ -69,7 +69,7 @@ impl HeartbeatLayer {
     }
 
     /// Returns the same layer for a peer that does not know marks.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) const fn plain(mut self) -> Self {
         self.form = Form::Control;
         self.has_marks = false;

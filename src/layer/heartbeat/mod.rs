@@ -150,10 +150,10 @@ mod watchdog;
 mod wire;
 
 /// The largest number of bytes that this layer adds to a message: the mark behind one that ends like a mark of its own.
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) use self::rtt::Observer;
 pub use self::{
     custom::{CustomHeartbeat, CustomHeartbeatLayer, CustomPings, NoReplies, Replies},

@@ -53,7 +53,7 @@ where
             match self.core.machine.phase() {
                 Phase::Idle => self.connect(Event::Wanted),
                 Phase::Waiting => {
-                    ready!(self.core.timer.poll(cx));
+                    ready!(self.core.poll_wait(cx));
                     // Not before the timer: a lost connection must not be replaced faster than the backoff says,
                     // however often a half is polled.
                     self.connect(Event::WaitOver);

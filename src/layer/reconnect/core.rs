@@ -1,5 +1,14 @@
-use std::{collections::VecDeque, sync::Arc, task::Waker, vec};
+#[cfg(target_arch = "wasm32")]
+use std::task::ready;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    vec,
+};
 
+#[cfg(target_arch = "wasm32")]
+use super::presence::{self, Presence};
 use super::{
     Target,
     buffer::Buffer,
@@ -7,6 +16,8 @@ use super::{
     layer::{Policy, ReconnectLayer},
     state::Machine,
 };
+#[cfg(target_arch = "wasm32")]
+use crate::rt;
 use crate::{
     Error,
     layer::stall::Blame,
@@ -39,6 +50,11 @@ pub(super) struct Core<Out> {
     /// Wakes the tasks of both halves.
     pub(super) waker: Waker,
     pub(super) timer: Timer,
+    #[cfg(target_arch = "wasm32")]
+    presence: Presence,
+    /// The delay before the next attempt is that of a hidden page.
+    #[cfg(target_arch = "wasm32")]
+    waits_hidden: bool,
     pub(super) since: Option<Instant>,
     /// The user waits for a message of this connection, or for its end: it reads. False while it is busy with a
     /// message, and before it has looked at this connection.
@@ -104,6 +120,10 @@ impl<Out> Core<Out> {
             policy: layer.policy,
             buffer: Buffer::new(layer.when_lost),
             waker: shared.waker(),
+            #[cfg(target_arch = "wasm32")]
+            presence: Presence::new(shared.clone()),
+            #[cfg(target_arch = "wasm32")]
+            waits_hidden: false,
             shared,
             timer: Timer::new(),
             since: None,
@@ -118,6 +138,34 @@ impl<Out> Core<Out> {
             lost_with_session: 0,
             lost_at_end: 0,
         }
+    }
+
+    /// Waits for the end of the delay before the next attempt.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.poll(cx)
+    }
+
+    /// Waits for the end of the delay before the next attempt. A page that has just come back does not wait, one
+    /// without a network waits for it, and a hidden one makes few attempts.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.presence.take_return() {
+            if self.timer.is_set() {
+                ready!(self.timer.poll(cx));
+            }
+            // An event of the page wakes this task.
+            if rt::is_offline() {
+                return Poll::Pending;
+            }
+            if presence::is_hidden() && !std::mem::replace(&mut self.waits_hidden, true) {
+                self.timer.set(presence::HIDDEN);
+                ready!(self.timer.poll(cx));
+            }
+        }
+        self.timer.clear();
+        self.waits_hidden = false;
+        Poll::Ready(())
     }
 
     /// Returns whether the user's polls may go straight to the connection.

@@ -35,6 +35,13 @@
 //!   [`LostConnection`](crate::transport::LostConnection) in its extensions.
 //! - **Subscriptions**: [`on_connect`](ReconnectLayer::on_connect) returns the first messages of each connection.
 //!
+//! # In a page
+//!
+//! On `wasm32` the layer listens to the browser. While the page is offline there is no attempt. While it is hidden there is
+//! at most one in a minute. When the network or the visitor comes back, or the page leaves the cache of the browser
+//! (`online`, `visibilitychange`, `resume`, `pageshow`), the next attempt is made at once. A connection that works is
+//! left alone.
+//!
 //! # Effects of a loss
 //!
 //! | event | stream | sink |
@@ -197,6 +204,8 @@ mod connection;
 mod core;
 mod handle;
 mod layer;
+#[cfg(target_arch = "wasm32")]
+mod presence;
 mod state;
 mod target;
 mod transport;

@@ -240,7 +240,7 @@ mod wire;
 mod writer;
 
 /// The most bytes that this layer adds to a message: the mark behind one that ends like its own mark.
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) const OVERHEAD: usize = crate::message::trailer::LEN;
 
 pub use self::{

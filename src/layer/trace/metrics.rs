@@ -116,7 +116,7 @@ pub fn describe() {
 
 /// Returns whether a recorder is installed. The facade's own recorder, which does nothing, has no state; a recorder of
 /// yours without state (a type of size 0) is not detected.
-#[cfg(all(any(feature = "optimized", feature = "pool"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "optimized", all(feature = "pool", not(target_arch = "wasm32"))))]
 pub(crate) fn has_recorder() -> bool {
     metrics::with_recorder(|recorder| size_of_val(recorder) > 0)
 }

@@ -179,10 +179,10 @@ mod transport;
 mod wire;
 
 /// The maximum number of bytes that this layer adds to a message: a trace context and its mark.
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) const OVERHEAD: usize = wire::LEN;
 
-#[cfg(all(any(feature = "optimized", feature = "pool"), not(target_arch = "wasm32")))]
+#[cfg(any(feature = "optimized", all(feature = "pool", not(target_arch = "wasm32"))))]
 pub(crate) use self::metrics::has_recorder;
 pub use self::{
     context::TraceContext,

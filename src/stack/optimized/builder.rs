@@ -1,20 +1,22 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::response::Parts;
-use tower::{ServiceExt, util::BoxCloneSyncService};
 use tower_layer::Layer;
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::{OptimizedAcceptor, layers::Wire, server::Config};
 use super::{
-    OptimizedAcceptor, OptimizedHandle, OptimizedTransport,
-    connector::Connector,
+    OptimizedHandle, OptimizedTransport,
+    connector::{Connector, dial},
     handle::Status,
-    layers::{OuterConfig, Wire, WireConfig},
+    layers::{OuterConfig, WireConfig},
     metrics::{StackMetrics, with_counts},
     peers::Peers,
-    server::Config,
 };
+#[cfg(not(target_arch = "wasm32"))]
+use crate::layer::resume::SessionStore;
 use crate::{
-    Connect, Error, Limits, Message, QueueConfig, Transport,
+    Connect, Error, Limits, MaybeSend, MaybeSync, Message, QueueConfig, Transport,
     layer::{
         batch::{self, BatchPolicy},
         compression::{CompressionLayer, Deflate},
@@ -22,9 +24,10 @@ use crate::{
         limit::LimitLayer,
         rate_limit::RateLimitLayer,
         reconnect::{Backoff, Keep, ReconnectLayer, Target, WhenLost},
-        resume::{self, ResumeHandle, ResumeLayer, SessionStore},
+        resume::{self, ResumeHandle, ResumeLayer},
         trace::{self, RECONNECTS, Role, TraceLayer},
     },
+    threads::dyn_shared,
     transport::websocket::WebSocketConnector,
 };
 
@@ -65,7 +68,7 @@ pub struct OptimizedBuilder {
     peers: Peers,
 }
 
-type Hook = dyn Fn(&Parts) -> Vec<Message> + Send + Sync;
+type Hook = dyn_shared!(Fn(&Parts) -> Vec<Message>);
 
 #[derive(Clone)]
 struct OnConnect(Arc<Hook>);
@@ -77,7 +80,7 @@ impl std::fmt::Debug for OnConnect {
 }
 
 #[derive(Clone)]
-struct TraceHook(Arc<dyn Fn(TraceLayer) -> TraceLayer + Send + Sync>);
+struct TraceHook(Arc<dyn_shared!(Fn(TraceLayer) -> TraceLayer)>);
 
 impl std::fmt::Debug for TraceHook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -220,7 +223,7 @@ impl OptimizedBuilder {
     /// [`Verdict`](crate::layer::resume::Verdict) on the session, if there is one, is in the extensions. After
     /// [`Resumed`](crate::layer::resume::Verdict::Resumed) the server still knows the subscriptions.
     #[must_use]
-    pub fn on_connect(mut self, hook: impl Fn(&Parts) -> Vec<Message> + Send + Sync + 'static) -> Self {
+    pub fn on_connect(mut self, hook: impl Fn(&Parts) -> Vec<Message> + MaybeSend + MaybeSync + 'static) -> Self {
         self.on_connect = Some(OnConnect(Arc::new(hook)));
         self
     }
@@ -279,7 +282,7 @@ impl OptimizedBuilder {
     /// # drop(builder);
     /// ```
     #[must_use]
-    pub fn trace(mut self, change: impl Fn(TraceLayer) -> TraceLayer + Send + Sync + 'static) -> Self {
+    pub fn trace(mut self, change: impl Fn(TraceLayer) -> TraceLayer + MaybeSend + MaybeSync + 'static) -> Self {
         self.trace = Some(TraceHook(Arc::new(change)));
         self
     }
@@ -328,8 +331,8 @@ impl OptimizedBuilder {
         target: impl Into<Target>,
     ) -> Result<OptimizedTransport<C::Transport>, Error>
     where
-        C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
-        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+        C: Connect<Future: MaybeSend + 'static> + Clone + MaybeSend + MaybeSync + 'static,
+        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
     {
         self.connect_lazily(connector, target).connected().await
     }
@@ -338,8 +341,8 @@ impl OptimizedBuilder {
     /// polled, and a failed first attempt is retried with the [`backoff`](Self::backoff).
     pub fn connect_lazily<C>(self, connector: C, target: impl Into<Target>) -> OptimizedTransport<C::Transport>
     where
-        C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
-        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+        C: Connect<Future: MaybeSend + 'static> + Clone + MaybeSend + MaybeSync + 'static,
+        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
     {
         // The limits of a foreign connector are not known, so the peer is told that there is no room beyond them.
         self.connect_over(connector, target, 0)
@@ -353,8 +356,8 @@ impl OptimizedBuilder {
         headroom: usize,
     ) -> OptimizedTransport<C::Transport>
     where
-        C: Connect<Future: Send + 'static> + Clone + Send + Sync + 'static,
-        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+        C: Connect<Future: MaybeSend + 'static> + Clone + MaybeSend + MaybeSync + 'static,
+        C::Transport: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
     {
         let (status, session) = (Status::default(), ResumeHandle::new());
         let (mut wire, outer) = (self.wire(), self.outer());
@@ -385,7 +388,7 @@ impl OptimizedBuilder {
             resume: self.resume.as_ref().map(|_| session.clone()),
         };
         let connector = Connector {
-            dial: BoxCloneSyncService::new(connector.map_err(Into::into)),
+            dial: dial(connector),
             wire: Arc::new(wire),
             trace: self.trace_layer(TraceLayer::client(self.name.to_string())),
             resume: self.resume.clone().unwrap_or_default().handle(session),
@@ -398,6 +401,7 @@ impl OptimizedBuilder {
     }
 
     /// Creates the server's end with these settings and its own session store.
+    #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
     pub fn acceptor<T>(self) -> OptimizedAcceptor<T> {
         let mut store: SessionStore<Wire<T>> = SessionStore::new().ttl(self.session_ttl).sessions(self.max_sessions);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
-use tower::{ServiceExt, util::BoxCloneSyncService};
+use tower::ServiceExt;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -22,7 +22,7 @@ use super::{
     peers::Peers,
 };
 use crate::{
-    Error, Message, Transport,
+    Connect, Error, MaybeSend, MaybeSync, Message, Transport,
     layer::{
         optional::Optional,
         resume::{ResumeLayer, ResumedTransport},
@@ -31,9 +31,10 @@ use crate::{
     log,
     rt::Instant,
     stack::{
-        hello::{Hello, SUBPROTOCOL},
+        hello::{Hello, Nonce, SUBPROTOCOL},
         unusable::Unusable,
     },
+    threads::{dyn_send, dyn_shared},
     transport::{LostConnection, shrink, websocket::WebSocket},
 };
 
@@ -41,7 +42,20 @@ use crate::{
 pub(super) type Link<T> = Traced<Optional<ResumedTransport<Wire<T>>, Wire<T>>>;
 
 /// Any connector. It is boxed because connections are rare and no message passes through it.
-pub(super) type Dial<T> = BoxCloneSyncService<Request<()>, Response<T>, Error>;
+pub(super) type Dial<T> = Arc<dyn_shared!(Fn(Request<()>) -> Dialing<T>)>;
+
+pub(super) type Dialing<T> = Pin<Box<dyn_send!(Future<Output = Result<Response<T>, Error>>)>>;
+
+/// Makes a connector callable by a shared reference. Each call has a clone of its own, and makes it ready.
+pub(super) fn dial<C>(connector: C) -> Dial<C::Transport>
+where
+    C: Connect<Future: MaybeSend + 'static> + Clone + MaybeSend + MaybeSync + 'static,
+{
+    Arc::new(move |request| {
+        let connector = connector.clone();
+        Box::pin(async move { connector.oneshot(request).await.map_err(Into::into) })
+    })
+}
 
 pub(super) struct Connector<T> {
     pub(super) dial: Dial<T>,
@@ -56,7 +70,7 @@ pub(super) struct Connector<T> {
 
 impl<T> Connector<T>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     async fn connect(self, mut request: Request<()>) -> Result<Response<Link<T>>, Error> {
         /// The number of routes that one connector may report as unusable: the number of transports.
@@ -70,6 +84,19 @@ where
         loop {
             let failure = match self.attempt(&request, offers).await {
                 Ok(link) => {
+                    // A page cannot tell a refusal from a connection that was lost, so only a second one counts.
+                    #[cfg(target_arch = "wasm32")]
+                    let link = match doubt {
+                        Some(Doubt::Refused) if !offers => match self.attempt(&request, true).await {
+                            Ok(known) => {
+                                doubt = None;
+                                known
+                            }
+                            Err(Failure { doubt: Some(Doubt::Refused), .. }) => link,
+                            Err(failure) => return Err(failure.error),
+                        },
+                        _ => link,
+                    };
                     // A connector with other routes counts its connections itself, by the route.
                     if link.extensions().get::<Unusable>().is_none() {
                         self.metrics.connected(transport_name::<T>(), since.elapsed());
@@ -107,7 +134,9 @@ where
                     greeting::close(transport).await;
                 }
             } else {
-                if doubt.is_some() && !offers && Doubt::about_refusal(&error).is_some() {
+                // For a page, a server that is down refuses both.
+                let is_refusal = !cfg!(target_arch = "wasm32") && Doubt::about_refusal(&error).is_some();
+                if doubt.is_some() && !offers && is_refusal {
                     self.peers.refuses_both(&uri);
                 }
                 return Err(error);
@@ -121,6 +150,8 @@ where
     /// server.
     fn may_ask_again(&self, uri: &Uri, doubt: Doubt) -> bool {
         match doubt {
+            // A page cannot tell a refusal from a server that is down, and this server knows the name.
+            Doubt::Refused if cfg!(target_arch = "wasm32") && self.peers.is_trusted(uri) => false,
             // Conclusive only once the server has accepted the handshake without the subprotocol.
             Doubt::Refused => self.peers.may_refuse_the_name(uri),
             Doubt::Closed | Doubt::Silent | Doubt::Malformed if self.peers.is_trusted(uri) => {
@@ -142,7 +173,7 @@ where
         if offers {
             attempt.headers_mut().append(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
         }
-        let mut response = match self.dial.clone().oneshot(attempt).await {
+        let mut response = match (self.dial)(attempt).await {
             Ok(response) => response,
             Err(error) => {
                 let doubt = Doubt::about_refusal(&error);
@@ -188,7 +219,7 @@ where
             return Ok(Ok((Agreement::plain(None), None)));
         }
         let patience = Patience::new(self.handshake, self.peers.is_trusted(uri), unusable.is_some());
-        let nonce = rand::random();
+        let nonce = nonce();
         let ours = Hello { nonce: Some(nonce), ..self.wire.hello() };
         Ok(match greeting::meet(response.body_mut(), ours, patience).await? {
             Greeting::Hello(theirs) => {
@@ -249,6 +280,21 @@ struct Failure<T> {
     unusable: Option<Unusable>,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+fn nonce() -> Nonce {
+    rand::random()
+}
+
+/// The number must not repeat; it is not a secret.
+#[cfg(target_arch = "wasm32")]
+fn nonce() -> Nonce {
+    let mut nonce = Nonce::default();
+    for half in nonce.chunks_mut(8) {
+        half.copy_from_slice(&crate::rt::random().to_le_bytes());
+    }
+    nonce
+}
+
 /// Returns the value of OpenTelemetry's `network.protocol.name` for a transport.
 fn transport_name<T: 'static>() -> &'static str {
     if TypeId::of::<T>() == TypeId::of::<WebSocket>() { "websocket" } else { "_OTHER" }
@@ -277,11 +323,11 @@ impl<T> Clone for Connector<T> {
 
 impl<T> Service<Request<()>> for Connector<T>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     type Response = Response<Link<T>>;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Link<T>>, Error>> + Send>>;
+    type Future = Dialing<Link<T>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // The dial is made ready within the call, which has its own clone.

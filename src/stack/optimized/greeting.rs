@@ -64,7 +64,13 @@ impl Doubt {
     /// Python's `websockets` and Go's `x/net/websocket` answer 400 to names that they do not accept. 401 and 403 are
     /// left out, because rejected credentials that are sent twice may lock an account. 404 and other 5xx have more
     /// likely causes.
+    ///
+    /// A page learns no status. Its browser also fails the connection if the server accepts the handshake and chooses
+    /// no name, so any failure may have that cause.
     pub(super) fn about_refusal(error: &Error) -> Option<Self> {
+        if cfg!(target_arch = "wasm32") && error.is_io() {
+            return Some(Self::Refused);
+        }
         let status = error.status()?;
         [StatusCode::BAD_REQUEST, StatusCode::NOT_ACCEPTABLE, StatusCode::NOT_IMPLEMENTED]
             .contains(&status)
@@ -192,6 +198,10 @@ where
             }
             Err(_) if !has_asked => {
                 has_asked = true;
+                if cfg!(target_arch = "wasm32") {
+                    // A page cannot ping.
+                    continue;
+                }
                 if let Err(error) = transport.send_message(Message::Ping(ASK.into())).await {
                     return failed(error);
                 }
@@ -253,6 +263,7 @@ fn closed(frame: Option<CloseFrame>) -> Result<Greeting, Error> {
 /// Returns the errors of [`meet`]. Returns an error for which [`is_protocol`](Error::is_protocol) is true if the first
 /// message is not a hello, because the client has offered the subprotocol, or [`is_timeout`](Error::is_timeout) if none
 /// came in time.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 pub(super) async fn welcome<T>(transport: &mut T, ours: Hello, limit: Duration) -> Result<Hello, Error>
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,
@@ -282,6 +293,7 @@ where
 }
 
 /// Tells a client why it is refused, if the reason is what it sent or did not send.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 pub(super) async fn refuse<T>(mut transport: T, error: &Error, limit: Duration)
 where
     T: Transport<Message, In = Message, TransportError = Error> + Unpin,

@@ -44,6 +44,7 @@ impl Status {
     }
 
     /// Records that the session has another connection, with a heartbeat of its own.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
     pub(super) fn watched_by(&self, monitor: heartbeat::Monitor) {
         // A monitor holds the observer, which is the user's recorder: it is dropped without the lock.
         let older = self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).replace(monitor);

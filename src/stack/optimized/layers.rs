@@ -19,12 +19,10 @@ use crate::{
     layer::{
         batch::{BatchLayer, BatchPolicy, Batched},
         compression::{Compressed, CompressionLayer},
-        heartbeat::{Heartbeat, HeartbeatLayer, Monitor},
+        heartbeat::{Heartbeat, HeartbeatLayer},
         limit::{LimitLayer, Limited},
         optional::{Optional, OptionalLayer},
         rate_limit::{RateLimit, RateLimitLayer},
-        resume::Session,
-        trace::Traced,
     },
     message::trailer,
     stack::{
@@ -46,8 +44,9 @@ pub(super) type Wire<T> =
 
 type Packed<T> = Compressed<Heartbeat<T>>;
 
+#[cfg(not(target_arch = "wasm32"))]
 /// A server's session or bare connection, with tracing.
-pub(super) type ServerLink<T> = Traced<Optional<Session<Wire<T>>, Wire<T>>>;
+pub(super) type ServerLink<T> = crate::layer::trace::Traced<Optional<crate::layer::resume::Session<Wire<T>>, Wire<T>>>;
 
 #[derive(Clone, Debug)]
 pub(super) struct OuterConfig {
@@ -111,12 +110,16 @@ impl WireConfig {
     pub(super) fn layer<T: Transport<Message, In = Message>>(&self, transport: T, agreement: Agreement) -> Wire<T> {
         let Agreement { capabilities, theirs, first, proof } = agreement;
         let Some(hello) = theirs else {
-            // A stranger's binary messages are data, whatever they end in.
-            let heartbeat = OptionalLayer::new(self.heartbeat.clone().map(HeartbeatLayer::plain));
+            // A stranger's binary messages are data, whatever they end in. A page has no other pings.
+            let heartbeat = self.heartbeat.clone().filter(|_| !cfg!(target_arch = "wasm32"));
+            let heartbeat = OptionalLayer::new(heartbeat.map(HeartbeatLayer::plain));
             return Optional::Off { transport: Greeted::new(heartbeat.layer(transport), first) };
         };
         // Pings are answered in any case: the peer does not know that this end sends none.
         let heartbeat = self.heartbeat.clone().unwrap_or_else(HeartbeatLayer::answer_only);
+        // A page can send no other pings, and this peer answers them.
+        #[cfg(target_arch = "wasm32")]
+        let heartbeat = heartbeat.application_level();
         let beating = heartbeat.answer_application_level().layer(transport);
         let compression = self.compression.as_ref().filter(|_| capabilities.compression());
         let compressed = match compression {
@@ -138,7 +141,8 @@ impl WireConfig {
 }
 
 /// Returns what was agreed on a connection to a peer that knows the stack, and the monitor of its heartbeat.
-pub(super) fn inspect<T>(wire: &Wire<T>) -> Option<(Agreed, Monitor)> {
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn inspect<T>(wire: &Wire<T>) -> Option<(Agreed, crate::layer::heartbeat::Monitor)> {
     let Optional::On { transport: limited } = wire else { return None };
     let compressed = match limited.get_ref() {
         Optional::On { transport: batched } => batched.get_ref(),
@@ -301,11 +305,13 @@ impl<T> PeerLimit<T> {
         Self { inner, most, agreed, proof }
     }
 
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
     pub(super) const fn get_ref(&self) -> &T {
         &self.inner
     }
 
     /// Returns what was agreed on this connection.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
     pub(super) const fn agreed(&self) -> Agreed {
         self.agreed
     }

@@ -11,7 +11,7 @@ use metrics::{Counter, Histogram};
 use tokio::sync::oneshot;
 
 use crate::{
-    Message,
+    MaybeSend, MaybeSync, Message,
     layer::{
         compression,
         heartbeat::{HeartbeatEvent, Observer},
@@ -22,14 +22,15 @@ use crate::{
             Meter, QUEUE_BYTES, QUEUE_DROPPED, QUEUE_MESSAGES, RATE_LIMITED, RESUMED, ROUND_TRIP, Role, has_recorder,
         },
     },
-    rt::{self, Handle},
+    rt,
+    threads::dyn_shared,
     transport::QueueDepth,
 };
 
 /// How often the sampled metrics are reported.
 const PERIOD: Duration = Duration::from_secs(5);
 
-type AddSources = dyn Fn(Meter) -> Meter + Send + Sync;
+type AddSources = dyn_shared!(Fn(Meter) -> Meter);
 
 /// The metrics of a client's transport, or of an acceptor and all of its sessions.
 ///
@@ -61,7 +62,7 @@ impl StackMetrics {
     pub(super) fn new(
         name: Arc<str>,
         role: Role,
-        add_sources: impl Fn(Meter) -> Meter + Send + Sync + 'static,
+        add_sources: impl Fn(Meter) -> Meter + MaybeSend + MaybeSync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { name, role, add_sources: Box::new(add_sources), queues: Arc::default(), live: OnceLock::new() })
     }
@@ -98,7 +99,9 @@ impl StackMetrics {
 
     /// Spawns the task that reports the sampled metrics.
     fn spawn(&self, add_sources: impl FnOnce(Meter) -> Meter) -> Option<oneshot::Sender<()>> {
-        let runtime = Handle::try_current().ok()?;
+        if !rt::has_runtime() {
+            return None;
+        }
         let (messages, bytes, dropped) = (self.queues.clone(), self.queues.clone(), self.queues.clone());
         let meter = Meter::new(self.name.to_string(), self.role)
             .gauge(QUEUE_MESSAGES, move || messages.sum().0 as f64)
@@ -107,7 +110,7 @@ impl StackMetrics {
         let mut meter = add_sources((self.add_sources)(meter));
         // The sender is dropped with the stack. No handle to the task is needed, and none can be forgotten.
         let (stop, mut stopped) = oneshot::channel();
-        runtime.spawn(async move {
+        rt::detach(async move {
             // The meter reports once more when it is dropped, at the end.
             loop {
                 meter.publish();

@@ -53,6 +53,18 @@
 //! A server that has said hello is trusted. If it closes or is silent in place of a hello, that connection fails, and
 //! the next one treats the server as unknown. If its connections are only cut, it stays trusted for 10 minutes.
 //!
+//! # In a page
+//!
+//! On `wasm32` the client's end exists, over the browser's WebSocket or another transport. Its wire is the same. Three
+//! things differ, because a page can neither ping nor see why a handshake failed:
+//!
+//! - The heartbeat's pings are messages of the application level, which the peer's stack answers. A peer that does not
+//!   know the stack gets none.
+//! - A browser fails the connection if the server chooses no subprotocol. After a failure the client therefore connects
+//!   without the name, and once more with it: a server that only then fails again gets plain messages. Servers that have
+//!   said hello are never doubted for a failure.
+//! - A server that chose the name without knowing it, and is silent, is given up after a quarter of the handshake's time.
+//!
 //! # Limits of the peer
 //!
 //! Each end announces how large a message it accepts ([`Limits::message`](crate::Limits::message)). The sender refuses
@@ -164,15 +176,14 @@ mod handle;
 mod layers;
 mod metrics;
 mod peers;
+#[cfg(not(target_arch = "wasm32"))]
 mod server;
+#[cfg(not(target_arch = "wasm32"))]
 mod shutdown;
 mod transport;
 
-#[cfg(feature = "adaptive")]
+#[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
 pub(crate) use self::server::Client;
-pub use self::{
-    builder::OptimizedBuilder,
-    handle::OptimizedHandle,
-    server::{Handled, OptimizedAcceptor},
-    transport::OptimizedTransport,
-};
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::server::{Handled, OptimizedAcceptor};
+pub use self::{builder::OptimizedBuilder, handle::OptimizedHandle, transport::OptimizedTransport};

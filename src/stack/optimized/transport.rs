@@ -8,28 +8,27 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::{
-    connector::Connector,
-    handle::OptimizedHandle,
-    layers::{Outer, ServerLink},
-    metrics::StackMetrics,
-    shutdown::GracefulShutdown,
-};
+use super::{connector::Connector, handle::OptimizedHandle, layers::Outer, metrics::StackMetrics};
+#[cfg(not(target_arch = "wasm32"))]
+use super::{layers::ServerLink, shutdown::GracefulShutdown};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::layer::optional::Optional;
 use crate::{
-    Error, Message, QueueConfig, Receiver, Sender, Transport, TransportExt,
-    layer::{
-        optional::Optional,
-        reconnect::{Reconnect, State},
-    },
+    Error, MaybeSend, Message, QueueConfig, Receiver, Sender, Transport, TransportExt,
+    layer::reconnect::{Reconnect, State},
     rt,
     stack::Capabilities,
     transport::websocket::WebSocket,
 };
 
 type ClientStack<T> = Outer<Reconnect<Connector<T>>>;
+#[cfg(not(target_arch = "wasm32"))]
 type ServerStack<T> = Outer<ServerLink<T>>;
 /// Boxed once, because a stack takes some kilobytes and is moved into a driver and into a task.
+#[cfg(not(target_arch = "wasm32"))]
 type Stack<T> = Optional<Pin<Box<ClientStack<T>>>, Pin<Box<ServerStack<T>>>>;
+#[cfg(target_arch = "wasm32")]
+type Stack<T> = Pin<Box<ClientStack<T>>>;
 
 /// The recommended stack over a WebSocket (or any other transport of messages), on either end. The [module](super)
 /// describes its layers.
@@ -38,10 +37,11 @@ type Stack<T> = Optional<Pin<Box<ClientStack<T>>>, Pin<Box<ServerStack<T>>>>;
 // The bounds are needed to name the connector's future.
 pub struct OptimizedTransport<T = WebSocket>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     inner: Stack<T>,
     /// On a server, the link to the acceptor's shutdown.
+    #[cfg(not(target_arch = "wasm32"))]
     shutdown: Option<Box<GracefulShutdown>>,
     handle: OptimizedHandle,
     queue: QueueConfig<Message>,
@@ -50,7 +50,7 @@ where
 
 impl<T> OptimizedTransport<T>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     pub(super) fn client(
         stack: ClientStack<T>,
@@ -58,9 +58,14 @@ where
         queue: QueueConfig<Message>,
         metrics: Arc<StackMetrics>,
     ) -> Self {
-        Self { inner: Optional::On { transport: Box::pin(stack) }, shutdown: None, handle, queue, metrics }
+        let stack = Box::pin(stack);
+        #[cfg(not(target_arch = "wasm32"))]
+        return Self { inner: Optional::On { transport: stack }, shutdown: None, handle, queue, metrics };
+        #[cfg(target_arch = "wasm32")]
+        return Self { inner: stack, handle, queue, metrics };
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn server(
         stack: ServerStack<T>,
         shutdown: GracefulShutdown,
@@ -92,7 +97,7 @@ where
     ///
     /// # Panics
     ///
-    /// Panics outside a tokio runtime, as `tokio::spawn` does.
+    /// Panics natively outside a tokio runtime, as `tokio::spawn` does.
     #[must_use = "dropping the halves closes the transport"]
     pub fn split(self) -> (Sender<Message>, Receiver<Message>) {
         let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
@@ -101,7 +106,7 @@ where
         // A client that has not connected yet has not found a recorder yet.
         metrics.start();
         let watched = metrics.watch(sender.depth());
-        rt::spawn(async move {
+        rt::detach(async move {
             let _watched = watched;
             // The sender and the receiver have reported the outcome to their owners already.
             let _ = driver.await;
@@ -127,17 +132,18 @@ where
 
 impl<T> Stream for OptimizedTransport<T>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.shutdown {
-            Some(shutdown) => shutdown.poll_next(inner, cx),
-            None => inner.poll_next(cx),
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(shutdown) = &mut this.shutdown {
+            return shutdown.poll_next(inner, cx);
         }
+        inner.poll_next(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -147,20 +153,22 @@ where
 
 impl<T> Sink<Message> for OptimizedTransport<T>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.shutdown {
-            Some(shutdown) => shutdown.poll_ready(inner, cx),
-            None => inner.poll_ready(cx),
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(shutdown) = &mut this.shutdown {
+            return shutdown.poll_ready(inner, cx);
         }
+        inner.poll_ready(cx)
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        #[cfg(not(target_arch = "wasm32"))]
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.check_open()?;
         }
@@ -175,25 +183,27 @@ where
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.shutdown {
-            Some(shutdown) => shutdown.poll_flush(inner, cx),
-            None => inner.poll_flush(cx),
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(shutdown) = &mut this.shutdown {
+            return shutdown.poll_flush(inner, cx);
         }
+        inner.poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = &mut *self;
         let inner = Pin::new(&mut this.inner);
-        match &mut this.shutdown {
-            Some(shutdown) => shutdown.poll_close(inner, cx),
-            None => inner.poll_close(cx),
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(shutdown) = &mut this.shutdown {
+            return shutdown.poll_close(inner, cx);
         }
+        inner.poll_close(cx)
     }
 }
 
 impl<T> fmt::Debug for OptimizedTransport<T>
 where
-    T: Transport<Message, In = Message, TransportError = Error> + Unpin + Send + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + Unpin + MaybeSend + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OptimizedTransport").field("handle", &self.handle).finish_non_exhaustive()

@@ -16,7 +16,7 @@ mod watch;
 
 #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
 pub(crate) use self::pull::{Pull, pull};
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) use self::sender::QueueDepth;
 pub use self::{
     driven::Driven,

@@ -256,7 +256,7 @@ impl<Out, In> Sender<Out, In> {
     }
 
     /// Returns a handle to the depth of the queue, which does not count as a sender.
-    #[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+    #[cfg(feature = "optimized")]
     pub(crate) fn depth(&self) -> QueueDepth<Out, In> {
         QueueDepth(self.queues.clone())
     }
@@ -326,10 +326,10 @@ impl<Out, In> Sender<Out, In> {
 }
 
 /// The depth of a queue.
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 pub(crate) struct QueueDepth<Out, In = Out>(Arc<Queues<Out, In>>);
 
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 impl<Out, In> QueueDepth<Out, In> {
     /// Returns the number of waiting messages, of waiting bytes, and of messages dropped since the beginning.
     pub(crate) fn get(&self) -> (usize, usize, u64) {
@@ -338,7 +338,7 @@ impl<Out, In> QueueDepth<Out, In> {
     }
 }
 
-#[cfg(all(feature = "optimized", not(target_arch = "wasm32")))]
+#[cfg(feature = "optimized")]
 impl<Out, In> Clone for QueueDepth<Out, In> {
     fn clone(&self) -> Self {
         Self(self.0.clone())

@@ -2,11 +2,12 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as _;
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -85,6 +86,39 @@ impl HttpConnection {
             Poll::Ready(matches!(sender.poll_ready(cx), Poll::Ready(Ok(()))))
         })
         .await
+    }
+}
+
+/// The body of a response, with the connection that it comes from.
+pub(super) struct Body {
+    connection: HttpConnection,
+    body: Incoming,
+}
+
+impl Body {
+    pub(super) fn new(connection: HttpConnection, body: Incoming) -> Self {
+        Self { connection, body }
+    }
+
+    /// Returns the next bytes that the connection has read.
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+        loop {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    // Trailers say nothing here.
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Makes progress on the connection, which may read bytes of the body.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.connection.poll(cx);
     }
 }
 

@@ -1,14 +1,13 @@
 use std::{
     fmt,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http_body::Body;
-use hyper::body::Incoming;
-
-use super::connection::HttpConnection;
+#[cfg(not(target_arch = "wasm32"))]
+use super::connection::Body;
+#[cfg(target_arch = "wasm32")]
+use super::fetch::Body;
 use crate::{
     Error,
     rt::Timer,
@@ -27,8 +26,7 @@ const KEEP_ALIVE: &[u8] = b":\n\n";
 
 /// The receiving direction of a client: the response that does not end, and its connection.
 pub(super) struct Downlink {
-    connection: HttpConnection,
-    body: Incoming,
+    body: Body,
     parser: Parser,
     /// The maximum silence, comments included.
     max_silence: Option<Duration>,
@@ -36,8 +34,8 @@ pub(super) struct Downlink {
 }
 
 impl Downlink {
-    pub(super) fn new(connection: HttpConnection, body: Incoming, parser: Parser) -> Self {
-        Self { connection, body, parser, max_silence: None, silence: Timer::new() }
+    pub(super) fn new(body: Body, parser: Parser) -> Self {
+        Self { body, parser, max_silence: None, silence: Timer::new() }
     }
 
     /// Sets the silence after which the stream ends.
@@ -83,16 +81,14 @@ impl Downlink {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.listen();
-                        if data != KEEP_ALIVE {
-                            signal::moved(data.len());
-                        }
-                        read += data.len().max(1);
-                        self.parser.push(data);
+            match self.body.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.listen();
+                    if data != KEEP_ALIVE {
+                        signal::moved(data.len());
                     }
+                    read += data.len().max(1);
+                    self.parser.push(data);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     return Poll::Ready(Err(Error::closed("the event stream was cut").with_source(error)));
@@ -101,7 +97,7 @@ impl Downlink {
                 Poll::Pending if has_moved => return self.poll_silence(cx).map(Err),
                 // Bytes that the connection reads now are available at the next iteration.
                 Poll::Pending => {
-                    self.connection.poll(cx);
+                    self.body.drive(cx);
                     has_moved = true;
                 }
             }

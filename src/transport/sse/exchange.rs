@@ -1,13 +1,16 @@
 //! Requests for an event stream, and the check of its response, for both clients. Pure.
 
+#[cfg(not(target_arch = "wasm32"))]
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+#[cfg(not(target_arch = "wasm32"))]
+use http::{Request, Uri};
+#[cfg(not(target_arch = "wasm32"))]
 use http_body_util::Full;
 
-use crate::{
-    Error,
-    transport::{dial::Target, subprotocol},
-};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::transport::dial::Target;
+use crate::{Error, transport::subprotocol};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -54,7 +57,18 @@ fn last_event_id_header(id: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(id.as_bytes()).ok().filter(|_| fits)
 }
 
+/// Leaves out what the browser does itself, and offers the subprotocols by a name that a page may use.
+#[cfg(target_arch = "wasm32")]
+pub(super) fn for_a_page(headers: &mut HeaderMap, protocol: &HeaderName) {
+    headers.remove(header::ACCEPT_ENCODING);
+    headers.remove(header::CACHE_CONTROL);
+    if let Some(offered) = headers.remove(header::SEC_WEBSOCKET_PROTOCOL) {
+        headers.insert(protocol, offered);
+    }
+}
+
 /// Creates the request to `target`.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn request(headers: &HeaderMap, target: &Target) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = Uri::from(target.path.clone());
@@ -74,7 +88,12 @@ pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Error> {
             "the server answered with the content type `{content_type}`, but text/event-stream was requested"
         )));
     }
+    // The browser has decoded it.
+    #[cfg(not(target_arch = "wasm32"))]
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    #[cfg(target_arch = "wasm32")]
+    return Ok(());
+    #[cfg(not(target_arch = "wasm32"))]
     match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         None => Ok(()),
         Some(encoding) => Err(Error::protocol(format!(

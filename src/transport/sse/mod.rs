@@ -44,29 +44,32 @@
 //! : a comment
 //! ```
 
-#[cfg(not(target_arch = "wasm32"))]
 mod client;
 #[cfg(not(target_arch = "wasm32"))]
 mod connection;
-#[cfg(not(target_arch = "wasm32"))]
 mod downlink;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod duplex;
 mod encode;
 mod event;
-#[cfg(not(target_arch = "wasm32"))]
 mod exchange;
+#[cfg(target_arch = "wasm32")]
+mod fetch;
 mod label;
 mod parser;
 #[cfg(not(target_arch = "wasm32"))]
 mod server;
 
-pub use self::{encode::encode_comment, event::Event, parser::Parser};
-
-// Modules that use HTTP: native only.
-#[cfg(not(target_arch = "wasm32"))]
 pub use self::{
     client::{Sse, SseConnecting, SseConnector, SseMessages},
-    duplex::{SseDuplex, SseDuplexAnswer, SseDuplexBody, SseDuplexConnecting, SseDuplexConnector, SseDuplexServer},
+    duplex::{SseDuplex, SseDuplexConnecting, SseDuplexConnector},
+    encode::encode_comment,
+    event::Event,
+    parser::Parser,
+};
+
+// The server's ends are native.
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::{
+    duplex::{SseDuplexAnswer, SseDuplexBody, SseDuplexServer},
     server::{EventReceiver, EventSender, EventStream, LastEventId, Replay, event_channel},
 };

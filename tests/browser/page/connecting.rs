@@ -4,11 +4,11 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_transport::{
     Limits, Message, TransportExt,
     layer::auth::{AuthLayer, Tokens},
-    transport::websocket::WebSocketConnector,
+    transport::{sse::SseDuplexConnector, websocket::WebSocketConnector},
 };
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use crate::{answer, ms, open, request, sleep, url};
+use crate::{answer, http_url, ms, open, request, sleep, url};
 
 #[wasm_bindgen_test]
 async fn the_response_has_the_status_and_the_servers_choice_of_a_subprotocol() {
@@ -41,6 +41,15 @@ async fn a_token_as_a_subprotocol_opens_the_door_and_a_wrong_one_is_an_error_wit
     assert_eq!(socket.receive_message().await.unwrap().unwrap(), Message::text("hi"));
     let error = with("wrong").oneshot(request(&url("guarded", "/echo"))).await.unwrap_err();
     assert!(error.is_io(), "{error:?}");
+}
+
+#[wasm_bindgen_test]
+async fn a_server_that_does_not_allow_the_pages_origin_is_an_io_error_on_each_transport() {
+    let error = WebSocketConnector::new().oneshot(request(&url("strict", "/"))).await.unwrap_err();
+    assert!(error.is_io() && error.to_string().contains("origin"), "{error:?}");
+    let session = SseDuplexConnector::new().connect(&http_url("strict-sse", "/")).await;
+    let error = session.unwrap_err();
+    assert!(error.is_io() && error.to_string().contains("origin"), "{error:?}");
 }
 
 #[wasm_bindgen_test]

@@ -17,6 +17,9 @@ mod connecting;
 mod layers;
 mod leaks;
 mod messages;
+mod presence;
+mod sse;
+mod stack;
 
 wasm_bindgen_test_configure!(run_in_browser);
 
@@ -26,6 +29,10 @@ fn url(listener: &str, path: &str) -> String {
     let mut pairs = query.trim_start_matches('?').split('&').filter_map(|pair| pair.split_once('='));
     let address = pairs.find(|(name, _)| *name == listener).expect("run.mjs names the listeners").1;
     format!("ws://{address}{path}")
+}
+
+fn http_url(listener: &str, path: &str) -> String {
+    url(listener, path).replacen("ws", "http", 1)
 }
 
 fn request(url: &str) -> Request<()> {

@@ -16,7 +16,12 @@ use crate::{
     transport::{
         dial::{Dial, Dialer, Target, Tls, http_error},
         setters::in_time,
-        sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
+        sse::{
+            Parser,
+            connection::{Body, HttpConnection},
+            downlink::Downlink,
+            exchange,
+        },
         subprotocol::{chosen, offered},
     },
 };
@@ -226,7 +231,7 @@ impl<D: Dial> SseConnector<D> {
             let (mut head, body) = answer.into_parts();
             let subprotocol = chosen(&mut head.headers, &offered(&headers))?;
             let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
-            let down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
+            let down = Downlink::new(Body::new(connection, body), parser).max_silence(self.max_silence);
             let events = Sse::new(down, parts.uri, self.memory, subprotocol);
             return Ok(Response::from_parts(head, events));
         }

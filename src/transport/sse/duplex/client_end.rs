@@ -11,13 +11,13 @@ use std::{
 use super::{
     event,
     outbox::{Batch, Outbox},
-    poster::{Lost, Poster},
+    poster::{Lost, Post, Poster},
 };
 use crate::{
-    CloseFrame, Error, Limits, Message,
+    CloseFrame, Error, Limits, MaybeSend, Message,
+    threads::dyn_send,
     transport::{
         closing::{Closable, Closing, Received, fault_frame},
-        dial::Dial,
         framing,
         signal::{self, Mark},
         sse::downlink::Downlink,
@@ -229,12 +229,12 @@ impl Closable for ClientEnd {
 pub(super) struct Uplink {
     outbox: Arc<Mutex<Outbox>>,
     /// The delivery, which resolves only to a failure; `None` once it has ended.
-    delivery: Option<Pin<Box<dyn Future<Output = Lost> + Send>>>,
+    delivery: Option<Pin<Box<dyn_send!(Future<Output = Lost>)>>>,
     failed: Option<Lost>,
 }
 
 impl Uplink {
-    pub(super) fn new(outbox: Outbox, poster: Poster<impl Dial>) -> Self {
+    pub(super) fn new(outbox: Outbox, poster: Poster<impl Post + MaybeSend + 'static>) -> Self {
         let outbox = Arc::new(Mutex::new(outbox));
         let delivery = Box::pin(deliver(outbox.clone(), poster));
         Self { outbox, delivery: Some(delivery), failed: None }
@@ -272,7 +272,7 @@ fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
     outbox.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster<impl Dial>) -> Lost {
+async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster<impl Post>) -> Lost {
     loop {
         let batch = next_batch(&outbox).await;
         if let Err(lost) = poster.deliver(batch, |bytes| lock(&outbox).answered(bytes)).await {

@@ -5,25 +5,30 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::{
     client_end::{ClientEnd, Uplink},
-    event::{self, SESSION},
-    head,
+    event, names,
+    opening::{MAX_POST, MIN_POST, token},
     outbox::Outbox,
-    poster::{PostSize, Poster},
+    poster::{Post, PostSize, Poster},
     transport::SseDuplex,
 };
 use crate::{
     Error, Limits,
     transport::{
-        dial::{Dial, Dialer, Target, Tls, http_error},
+        dial::{self, Dial, Dialer, Target, Tls, http_error, read_body},
         setters::in_time,
-        sse::{Parser, connection::HttpConnection, downlink::Downlink, exchange},
+        sse::{
+            Parser,
+            connection::{Body, HttpConnection},
+            downlink::Downlink,
+            exchange,
+        },
         subprotocol::{chosen, offered},
     },
 };
@@ -84,12 +89,6 @@ pub struct SseDuplexConnector<D = Dialer> {
     dialer: D,
     tls: Tls,
 }
-
-/// 64 KiB less than the default limit of nginx (`client_max_body_size 1m`), the lowest among the usual proxies.
-const MAX_POST: usize = (1 << 20) - (64 << 10);
-
-/// The minimum of [`SseDuplexConnector::max_post`], in bytes.
-const MIN_POST: usize = 1024;
 
 impl Default for SseDuplexConnector {
     fn default() -> Self {
@@ -166,18 +165,67 @@ impl<D: Dial> SseDuplexConnector<D> {
         let (mut parts, body) = check(response, &mut connection).await?.into_parts();
         let subprotocol = chosen(&mut parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
-        let mut down = Downlink::new(connection, body, parser).max_silence(self.max_silence);
+        let mut down = Downlink::new(Body::new(connection, body), parser).max_silence(self.max_silence);
         let token = token(&mut down).await?;
         // The session begins with the token: a POST without it would be one of a stranger.
-        let headers = Poster::<D>::headers(headers, token);
-        let takes_parts = head::takes_parts(&parts.headers);
+        let headers = Poster::<HttpClient<D>>::headers(headers, token);
+        let takes_parts = names::takes_parts(&parts.headers);
         let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);
         let (dialer, tls, limits) = (self.dialer, self.tls, self.limits);
-        let poster =
-            Poster { dialer, tls, target, headers, limits, connection: None, takes_parts, size: PostSize::default() };
+        let client = HttpClient { dialer, tls, target, connection: None };
+        let poster = Poster { client, headers, limits, takes_parts, size: PostSize::default() };
         let up = Uplink::new(outbox, poster);
         let transport = SseDuplex::client(ClientEnd::new(down, up, limits), subprotocol);
         Ok(Response::from_parts(parts, transport))
+    }
+}
+
+/// The client of the POSTs, with the connection that it keeps between them.
+struct HttpClient<D> {
+    dialer: D,
+    tls: Tls,
+    target: Target,
+    connection: Option<HttpConnection>,
+}
+
+impl<D: Dial> HttpClient<D> {
+    async fn connection(&mut self) -> Result<&mut HttpConnection, (Error, bool)> {
+        let mut kept = self.connection.take();
+        if let Some(connection) = &mut kept
+            && !connection.is_usable().await
+        {
+            kept = None;
+        }
+        let connection = match kept {
+            Some(connection) => connection,
+            None => HttpConnection::open(self.dialer.clone(), &self.tls, &self.target).await.map_err(|error| {
+                let is_final = error.is_config() || error.is_tls() || error.is_auth();
+                (error, is_final)
+            })?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+}
+
+impl<D: Dial> Post for HttpClient<D> {
+    async fn post(&mut self, headers: HeaderMap, body: Bytes) -> Result<Response<Bytes>, (Error, bool)> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from(self.target.path.clone());
+        *request.headers_mut() = headers;
+        let connection = self.connection().await?;
+        let response = connection.request(request).await.map_err(|error| (http_error(error), false))?;
+        let (head, body) = response.into_parts();
+        let body = connection.drive(read_body(body)).await;
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn reset(&mut self) {
+        self.connection = None;
+    }
+
+    fn refusal(status: StatusCode, headers: HeaderMap, body: Bytes) -> Error {
+        dial::refusal(status, headers, body)
     }
 }
 
@@ -250,25 +298,6 @@ fn place(location: &HeaderValue) -> String {
             None => format!("`{scheme}://{host}`"),
         },
         _ => "another place".to_owned(),
-    }
-}
-
-/// Reads the event that opens the session.
-async fn token(down: &mut Downlink) -> Result<HeaderValue, Error> {
-    const NOT_OPENED: &str = "the event stream does not begin with the event `session` and a token";
-
-    match std::future::poll_fn(|cx| down.poll_event(cx)).await? {
-        Some(event) if event.event_type() == SESSION => {
-            let token = event.data();
-            // The server chooses the token; it only has to be valid in a header.
-            let is_token = (16..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
-            let token = HeaderValue::from_str(token).ok().filter(|_| is_token);
-            let mut token = token.ok_or_else(|| Error::protocol(NOT_OPENED))?;
-            token.set_sensitive(true);
-            Ok(token)
-        }
-        Some(_) => Err(Error::protocol(NOT_OPENED)),
-        None => Err(Error::closed("the server ended the event stream before it opened the session")),
     }
 }
 

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use super::{
     body::SseDuplexBody,
+    names::{MESSAGES, PARTS, PARTS_VERSION, PROTOCOL, SEQUENCE, SESSION, number},
     session::{Session, Sessions},
     token::Token,
 };
@@ -15,23 +16,7 @@ use crate::transport::{
     subprotocol::one,
 };
 
-/// The token of the session that a POST belongs to. A page of another origin cannot send this header without a CORS
-/// preflight, and the token is in no URL.
-pub(super) const SESSION: HeaderName = HeaderName::from_static("tower-transport-session");
-
-/// In a POST, the number of its first message; in the response, the number of the next expected message.
-pub(super) const SEQUENCE: HeaderName = HeaderName::from_static("tower-transport-sequence");
-
-/// In the response that opens a session: the server accepts messages in parts.
-pub(super) const PARTS: HeaderName = HeaderName::from_static("tower-transport-parts");
-
-/// The version of the parts format that this end writes and reads.
-const PARTS_VERSION: HeaderValue = HeaderValue::from_static("1");
-
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
-
-/// The type of a POST's body.
-pub(super) const MESSAGES: HeaderValue = HeaderValue::from_static("application/vnd.tower-transport.messages");
 
 /// The purpose of a request.
 #[derive(Debug)]
@@ -45,6 +30,15 @@ pub(super) enum Ask {
 
 const fn refuse<T>(status: StatusCode, reason: &'static str) -> Result<T, Refusal> {
     Err(Refusal::new(status, reason))
+}
+
+/// Shows the subprotocols that a page offers where other clients offer them.
+pub(super) fn offer_of_a_page(headers: &mut HeaderMap) {
+    if let Some(offered) = headers.remove(PROTOCOL)
+        && !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+    }
 }
 
 /// Returns whether a request cannot open a session: a POST brings messages of one, and a preflight asks for permission
@@ -92,12 +86,6 @@ pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions
     }
 }
 
-/// Parses a number that has only digits and does not overflow.
-pub(super) fn number(headers: &HeaderMap) -> Option<u64> {
-    let digits = one(headers, &SEQUENCE)?.to_str().ok()?;
-    digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
 fn accepts_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types = values.flat_map(|value| value.split(','));
@@ -136,7 +124,8 @@ impl Cors {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        let exposed = HeaderValue::from_static("tower-transport-parts, tower-transport-sequence");
+        let exposed =
+            HeaderValue::from_static("sec-websocket-protocol, tower-transport-parts, tower-transport-sequence");
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 
@@ -150,7 +139,8 @@ impl Cors {
             headers.insert(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
                 HeaderValue::from_static(
-                    "authorization, content-type, tower-transport-sequence, tower-transport-session",
+                    "authorization, content-type, tower-transport-protocol, tower-transport-sequence, \
+                     tower-transport-session",
                 ),
             );
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
@@ -176,11 +166,6 @@ pub(super) fn progress(code: StatusCode, due: u64) -> Response<SseDuplexBody> {
     let mut response = status(code);
     response.headers_mut().insert(SEQUENCE, due.into());
     response
-}
-
-/// Returns whether the server that opened a session accepts messages in parts.
-pub(super) fn takes_parts(headers: &HeaderMap) -> bool {
-    one(headers, &PARTS) == Some(&PARTS_VERSION)
 }
 
 /// Returns the head of an event stream.

@@ -125,29 +125,46 @@
 //! # Ok::<(), tower_transport::BoxError>(()) }).unwrap();
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
 mod body;
 mod client_end;
+#[cfg(not(target_arch = "wasm32"))]
 mod connector;
+// The browser's, with the same names.
+#[cfg(target_arch = "wasm32")]
+#[path = "page.rs"]
+mod connector;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod event;
+#[cfg(not(target_arch = "wasm32"))]
 mod head;
+#[cfg(not(target_arch = "wasm32"))]
 mod inbox;
+#[cfg(not(target_arch = "wasm32"))]
 mod incoming_post;
+#[cfg(not(target_arch = "wasm32"))]
 mod locked;
+mod names;
+mod opening;
 mod outbox;
 mod poster;
+#[cfg(not(target_arch = "wasm32"))]
 mod receive;
+#[cfg(not(target_arch = "wasm32"))]
 mod server;
+#[cfg(not(target_arch = "wasm32"))]
 mod server_end;
+#[cfg(not(target_arch = "wasm32"))]
 mod session;
+#[cfg(not(target_arch = "wasm32"))]
 mod token;
 mod transport;
 
-#[cfg(feature = "limit")]
+#[cfg(all(feature = "limit", not(target_arch = "wasm32")))]
 pub(crate) use self::head::opens_nothing;
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::{body::SseDuplexBody, receive::SseDuplexAnswer, server::SseDuplexServer};
 pub use self::{
-    body::SseDuplexBody,
     connector::{SseDuplexConnecting, SseDuplexConnector},
-    receive::SseDuplexAnswer,
-    server::SseDuplexServer,
     transport::SseDuplex,
 };

@@ -3,22 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{
-    head::{self, MESSAGES, SEQUENCE, SESSION},
+    names::{self, HOLD, MESSAGES, SEQUENCE, SESSION},
     outbox::Batch,
-    receive::HOLD,
 };
-use crate::{
-    Error, Limits, rt,
-    transport::{
-        dial::{self, Dial, Target, Tls, http_error, read_body},
-        framing,
-        sse::connection::HttpConnection,
-    },
-};
+use crate::{Error, Limits, MaybeSend, rt, transport::framing};
 
 /// The maximum number of resends of a POST before the session is given up.
 const RETRIES: u32 = 4;
@@ -71,15 +62,32 @@ impl PostSize {
     }
 }
 
-/// The sender of POSTs, with the HTTP connection that it keeps between them.
-pub(super) struct Poster<D> {
-    pub(super) dialer: D,
-    pub(super) tls: Tls,
-    pub(super) target: Target,
+/// The HTTP client that sends POSTs.
+pub(super) trait Post {
+    /// Sends one, and returns the answer with its whole body.
+    ///
+    /// # Errors
+    ///
+    /// The flag says whether the same POST would fail in the same way again.
+    fn post(
+        &mut self,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> impl Future<Output = Result<Response<Bytes>, (Error, bool)>> + MaybeSend;
+
+    /// Gives up the connection that is kept between two POSTs.
+    fn reset(&mut self);
+
+    /// Returns the error of an answer that refuses a POST.
+    fn refusal(status: StatusCode, headers: HeaderMap, body: Bytes) -> Error;
+}
+
+/// The sender of POSTs.
+pub(super) struct Poster<P> {
+    pub(super) client: P,
     /// The headers of the request that opened the session.
     pub(super) headers: HeaderMap,
     pub(super) limits: Limits,
-    pub(super) connection: Option<HttpConnection>,
     /// Whether the server accepts parts. Such a server also reports in its rejections how many messages it has taken.
     pub(super) takes_parts: bool,
     pub(super) size: PostSize,
@@ -109,7 +117,7 @@ impl Lost {
     }
 }
 
-impl<D: Dial> Poster<D> {
+impl<P: Post> Poster<P> {
     /// Returns the headers of every POST.
     pub(super) fn headers(mut headers: HeaderMap, token: HeaderValue) -> HeaderMap {
         // The user's headers are kept, except those that concern the GET.
@@ -159,7 +167,7 @@ impl<D: Dial> Poster<D> {
                 }
             };
             // The state of the connection is unknown, and the next attempt may take another route.
-            self.connection = None;
+            self.client.reset();
             failures += 1;
             // Counted from the first failure in a row: a long transfer that succeeds is not held against the server.
             let elapsed = since.get_or_insert_with(rt::Instant::now).elapsed();
@@ -181,13 +189,15 @@ impl<D: Dial> Poster<D> {
     /// Sends messages and parts, the first of which has this number. Returns the number that the server expects next.
     async fn post(&mut self, number: u64, body: Bytes) -> Result<u64, Failure> {
         let length = body.len();
-        let request = self.request(number, body);
-        let connection = self.connection().await?;
-        let response = connection.request(request).await.map_err(|error| Failure::Transit(http_error(error)))?;
-        let (head, body) = response.into_parts();
-        let body = connection.drive(read_body(body)).await;
+        let mut headers = self.headers.clone();
+        headers.insert(SEQUENCE, number.into());
+        let answer = self.client.post(headers, body).await.map_err(|(error, is_final)| match is_final {
+            true => Failure::Refused(Lost::unheard(error)),
+            false => Failure::Transit(error),
+        })?;
+        let (head, body) = answer.into_parts();
         if head.status.is_success() {
-            return head::number(&head.headers).ok_or_else(|| {
+            return names::number(&head.headers).ok_or_else(|| {
                 // This is, for example, a captive portal's page that replaces the server's response: nothing was taken.
                 let status = head.status;
                 let what = format!(
@@ -199,35 +209,6 @@ impl<D: Dial> Poster<D> {
         Err(self.refused(length, head.status, head.headers, body))
     }
 
-    async fn connection(&mut self) -> Result<&mut HttpConnection, Failure> {
-        let mut kept = self.connection.take();
-        if let Some(connection) = &mut kept
-            && !connection.is_usable().await
-        {
-            kept = None;
-        }
-        let connection = match kept {
-            Some(connection) => connection,
-            None => HttpConnection::open(self.dialer.clone(), &self.tls, &self.target).await.map_err(|error| {
-                if error.is_config() || error.is_tls() || error.is_auth() {
-                    Failure::Refused(Lost::unheard(error))
-                } else {
-                    Failure::Transit(error)
-                }
-            })?,
-        };
-        Ok(self.connection.insert(connection))
-    }
-
-    fn request(&self, number: u64, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from(self.target.path.clone());
-        request.headers_mut().clone_from(&self.headers);
-        request.headers_mut().insert(SEQUENCE, number.into());
-        request
-    }
-
     /// Interprets an unsuccessful response to a POST of `bytes`.
     fn refused(&self, bytes: usize, status: StatusCode, headers: HeaderMap, body: Bytes) -> Failure {
         let what = match status {
@@ -237,8 +218,8 @@ impl<D: Dial> Poster<D> {
             ),
             _ => format!("a POST was answered with {status}"),
         };
-        let due = head::number(&headers);
-        let refusal = dial::refusal(status, headers, body).into_refused_post(what);
+        let due = names::number(&headers);
+        let refusal = P::refusal(status, headers, body).into_refused_post(what);
         match status {
             // These come from a proxy that did not reach the server, or from a limiter that will accept it later.
             StatusCode::REQUEST_TIMEOUT

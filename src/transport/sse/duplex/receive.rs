@@ -17,13 +17,10 @@ use super::{
     body::SseDuplexBody,
     head::{self, Cors},
     incoming_post::{Step, Turn},
+    names::{HOLD, SEQUENCE},
     session::Session,
 };
 use crate::{rt::Timer, transport::refusal::Refusal};
-
-/// The time that a POST waits for the handler to make room before the response reports its progress. Proxies cut a
-/// request that is not answered for long.
-pub(super) const HOLD: Duration = Duration::from_secs(10);
 
 /// The maximum number of body chunks that one poll takes before it lets other tasks run.
 const AT_ONCE: usize = 64;
@@ -145,7 +142,7 @@ impl Receive {
     /// Rejects the POST and reports how many messages were taken, so that the client can tell the server from a proxy.
     fn refuse(&self, status: StatusCode, reason: &'static str) -> Poll<Response<SseDuplexBody>> {
         refuse(status, reason).map(|mut response| {
-            response.headers_mut().insert(head::SEQUENCE, self.session.next().into());
+            response.headers_mut().insert(SEQUENCE, self.session.next().into());
             response
         })
     }

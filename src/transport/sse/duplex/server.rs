@@ -159,6 +159,7 @@ impl<H> SseDuplexServer<H> {
         H: FnOnce(SseDuplex, request::Parts) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        head::offer_of_a_page(&mut parts.headers);
         let (accept, since) = (&*self.accept, rt::Instant::now());
         let seat = match accept.drain.as_ref().map(Drain::admit).transpose() {
             Ok(seat) => seat,

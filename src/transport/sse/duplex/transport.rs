@@ -7,7 +7,9 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use super::{client_end::ClientEnd, server_end::ServerEnd};
+use super::client_end::ClientEnd;
+#[cfg(not(target_arch = "wasm32"))]
+use super::server_end::ServerEnd;
 use crate::{
     CloseFrame, Error, Message,
     transport::closing::{self, Closing},
@@ -42,6 +44,7 @@ pub struct SseDuplex {
 enum End {
     // Two connections and a parser are boxed, so that the server's end does not reserve room for them.
     Client(Box<ClientEnd>),
+    #[cfg(not(target_arch = "wasm32"))]
     Server(ServerEnd),
 }
 
@@ -52,6 +55,7 @@ macro_rules! each {
                 let $end = &mut **$end;
                 $call
             }
+            #[cfg(not(target_arch = "wasm32"))]
             End::Server($end) => $call,
         }
     };
@@ -62,6 +66,7 @@ impl SseDuplex {
         Self { end: End::Client(Box::new(end)), subprotocol }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn server(end: ServerEnd, subprotocol: Option<Box<str>>) -> Self {
         Self { end: End::Server(end), subprotocol }
     }
@@ -92,6 +97,7 @@ impl SseDuplex {
     pub async fn close(&mut self, frame: Option<CloseFrame>) -> Result<Option<CloseFrame>, Error> {
         match &mut self.end {
             End::Client(end) => closing::close(&mut **end, frame).await,
+            #[cfg(not(target_arch = "wasm32"))]
             End::Server(end) => closing::close(end, frame).await,
         }
     }
@@ -99,6 +105,7 @@ impl SseDuplex {
     fn closing(&self) -> &Closing {
         match &self.end {
             End::Client(end) => &end.closing,
+            #[cfg(not(target_arch = "wasm32"))]
             End::Server(end) => &end.closing,
         }
     }
@@ -136,6 +143,7 @@ impl fmt::Debug for SseDuplex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = match &self.end {
             End::Client(_) => "client",
+            #[cfg(not(target_arch = "wasm32"))]
             End::Server(_) => "server",
         };
         f.debug_struct("SseDuplex").field("end", &end).field("phase", self.closing().phase()).finish_non_exhaustive()

@@ -6,12 +6,11 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use tower_service::Service;
-use wasm_bindgen::JsValue;
 
 use super::{WebSocket, socket::Socket};
 use crate::{
     Error, Limits,
-    transport::{setters::in_time, subprotocol},
+    transport::{page, setters::in_time, subprotocol},
 };
 
 /// A connector for the browser's WebSocket: a `Service` that takes the handshake request and returns the handshake's
@@ -100,7 +99,7 @@ impl WebSocketConnector {
     ///
     /// Dropping the future closes the connection attempt.
     pub fn connect(&self, url: &str) -> impl Future<Output = Result<WebSocket, Error>> + use<> {
-        let uri = parse(url);
+        let uri = page::parse(url);
         let mut connector = self.clone();
         async move {
             let mut request = Request::new(());
@@ -110,7 +109,8 @@ impl WebSocketConnector {
     }
 
     async fn open(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
-        let url = url(request.uri())?;
+        let (secure, rest) = page::parts(request.uri())?;
+        let url = format!("{}://{rest}", if secure { "wss" } else { "ws" });
         let headers = request.headers();
         if let Some(name) = headers.keys().find(|name| **name != header::SEC_WEBSOCKET_PROTOCOL) {
             return Err(Error::config(format!(
@@ -140,53 +140,10 @@ impl Default for WebSocketConnector {
     }
 }
 
-/// Parses a URL. The browser parses what [`Uri`] does not, such as internationalized host names.
-pub(crate) fn parse(url: &str) -> Result<Uri, Error> {
-    // The URL itself is not repeated: it may contain a password or a token.
-    let refuse = |error| Error::config("the URL to connect to is not a URL").with_source(error);
-    url.trim().parse().or_else(|error| match web_sys::Url::new(url) {
-        Ok(url) => url.href().parse().map_err(refuse),
-        Err(_) => Err(refuse(error)),
-    })
-}
-
-/// Returns the URL for the browser, which parses it again.
-fn url(uri: &Uri) -> Result<String, Error> {
-    const USE: &str = "use http://, https://, ws:// or wss://";
-
-    let scheme = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
-        Some("ws" | "http") => "ws",
-        Some("wss" | "https") => "wss",
-        Some(other) => return Err(Error::config(format!("`{other}` is not a supported scheme; {USE}"))),
-        None => {
-            // The query is omitted: it may contain a token.
-            let (host, path) = (uri.host().unwrap_or_default(), uri.path());
-            return Err(Error::config(format!("the URL `{host}{path}` has no scheme; {USE}")));
-        }
-    };
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    if authority.contains('@') {
-        return Err(Error::config("the URL has a user, which not every browser sends in a WebSocket handshake"));
-    }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok(format!("{scheme}://{authority}{path}"))
-}
-
 fn failed(uri: &Uri) -> Error {
     let host = uri.host().unwrap_or_default();
-    if is_offline() {
-        return Error::io(format!("the WebSocket to `{host}` was not opened: the browser is offline"));
-    }
-    Error::io(format!(
-        "the WebSocket to `{host}` was not opened; the browser tells a page no reason, but its console shows it: the \
-         server is unreachable, its certificate is invalid, or it refuses the handshake (status, origin, subprotocol)"
-    ))
-}
-
-/// Returns whether the browser knows that there is no network.
-fn is_offline() -> bool {
-    let get = |object: &JsValue, name: &str| js_sys::Reflect::get(object, &JsValue::from_str(name));
-    get(&js_sys::global(), "navigator").and_then(|navigator| get(&navigator, "onLine")).is_ok_and(|on| on == false)
+    let may = "refuses the handshake (status, origin, subprotocol)";
+    page::failed(&format!("the WebSocket to `{host}` was not opened"), may)
 }
 
 impl Service<Request<()>> for WebSocketConnector {

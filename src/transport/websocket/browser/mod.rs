@@ -20,8 +20,6 @@ mod connector;
 mod socket;
 mod transport;
 
-#[cfg(feature = "reconnect")]
-pub(crate) use self::connector::parse;
 pub use self::{
     connector::{Connecting, WebSocketConnector},
     transport::WebSocket,

@@ -10,7 +10,10 @@ use js_sys::{ArrayBuffer, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{BinaryType, CloseEvent, Event, MessageEvent};
 
-use crate::{CloseCode, CloseFrame, Error, Limits, Message, transport::wakers::Half};
+use crate::{
+    CloseCode, CloseFrame, Error, Limits, Message,
+    transport::{page::text, wakers::Half},
+};
 
 /// The memory that a queued message takes besides its payload, rounded up.
 const ENTRY: usize = 64;
@@ -297,13 +300,5 @@ impl Events {
         Err(Error::too_large(format!(
             "an incoming message of {size} bytes is over the limit of {max} (Limits::message)"
         )))
-    }
-}
-
-/// Returns what an exception says.
-pub(super) fn text(thrown: &JsValue) -> String {
-    match thrown.dyn_ref::<js_sys::Error>() {
-        Some(error) => String::from(error.message()),
-        None => "unknown reason".to_owned(),
     }
 }

@@ -57,14 +57,24 @@ async fn an_allowed_origin_may_and_others_may_not() {
     assert!(preflight.header("access-control-allow-methods").unwrap().contains("POST"));
     let headers = preflight.header("access-control-allow-headers").unwrap();
     assert!(headers.contains("tower-transport-session") && headers.contains("content-type"), "{headers}");
+    assert!(headers.contains("tower-transport-protocol"), "{headers}");
     let session = format!("{MESSAGES}tower-transport-session: {}\r\ntower-transport-sequence: 0\r\n", opened.token);
     let posted = ask(address, "POST", &format!("{session}{APP}"), b"\x00\x02hi").await;
     assert_eq!((posted.status, posted.header("access-control-allow-origin")), (204, Some("https://app.example")));
-    assert_eq!(posted.header("access-control-expose-headers"), Some("tower-transport-parts, tower-transport-sequence"));
+    let exposed = "sec-websocket-protocol, tower-transport-parts, tower-transport-sequence";
+    assert_eq!(posted.header("access-control-expose-headers"), Some(exposed));
     for (method, headers) in [("GET", EVENTS), ("POST", session.as_str()), ("OPTIONS", "")] {
         let refused = ask(address, method, &format!("{headers}{EVIL}"), b"").await;
         assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, None), "{method}");
     }
+}
+
+#[tokio::test]
+async fn a_page_offers_subprotocols_by_a_name_that_browsers_let_it_send() {
+    let server = SseDuplexServer::new(|session, _| echo(session)).subprotocol("v1").unwrap();
+    let opened = open(serve(server).await, "tower-transport-protocol: v2, v1\r\n").await;
+    let head = opened.head.to_ascii_lowercase();
+    assert!(head.contains("sec-websocket-protocol: v1"), "{head}");
 }
 
 #[tokio::test]

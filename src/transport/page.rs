@@ -1,0 +1,57 @@
+//! What the transports of a page have in common: URLs for the browser, and the little that it tells about failures.
+
+use http::Uri;
+use wasm_bindgen::{JsCast, JsValue};
+
+use crate::Error;
+
+/// Parses a URL. The browser parses what [`Uri`] does not, such as internationalized host names.
+pub(crate) fn parse(url: &str) -> Result<Uri, Error> {
+    // The URL itself is not repeated: it may contain a password or a token.
+    let refuse = |error| Error::config("the URL to connect to is not a URL").with_source(error);
+    url.trim().parse().or_else(|error| match web_sys::Url::new(url) {
+        Ok(url) => url.href().parse().map_err(refuse),
+        Err(_) => Err(refuse(error)),
+    })
+}
+
+/// Returns whether a URL is that of a secure scheme, and its authority and path.
+pub(super) fn parts(uri: &Uri) -> Result<(bool, String), Error> {
+    const USE: &str = "use http://, https://, ws:// or wss://";
+
+    let is_secure = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
+        Some("ws" | "http") => false,
+        Some("wss" | "https") => true,
+        Some(other) => return Err(Error::config(format!("`{other}` is not a supported scheme; {USE}"))),
+        None => {
+            // The query is omitted: it may contain a token.
+            let (host, path) = (uri.host().unwrap_or_default(), uri.path());
+            return Err(Error::config(format!("the URL `{host}{path}` has no scheme; {USE}")));
+        }
+    };
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(Error::config("the URL has a user, which not every browser sends; use a header or a token"));
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Ok((is_secure, format!("{authority}{path}")))
+}
+
+/// Returns the error of a connection that the browser did not make. `may` completes "or it ...".
+pub(super) fn failed(what: &str, may: &str) -> Error {
+    if crate::rt::is_offline() {
+        return Error::io(format!("{what}: the browser is offline"));
+    }
+    Error::io(format!(
+        "{what}; the browser tells a page no reason, but its console shows it: the server is \
+         unreachable, its certificate is invalid, or it {may}"
+    ))
+}
+
+/// Returns what an exception says.
+pub(super) fn text(thrown: &JsValue) -> String {
+    match thrown.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => "unknown reason".to_owned(),
+    }
+}
