@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Error, Message, Transport,
-    layer::own::LayerSink,
+    layer::own::KeepingSink,
     message::trailer::{self, Layer},
     rt::Timer,
     transport::wakers::WakerSlot,
@@ -18,7 +18,7 @@ use crate::{
 
 /// The sending side: the waiting batch, and the conditions under which it is sent.
 ///
-/// A batch is an own message of the [`LayerSink`], which remembers the room below and the promise to the user. The
+/// A batch is an own message of the [`KeepingSink`], which remembers the room below and the promise to the user. The
 /// rest:
 ///
 /// | messages are | in | they leave with |
@@ -32,7 +32,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct BatchSink {
     pack: Pack,
-    sink: LayerSink<Message>,
+    sink: KeepingSink<Message>,
     is_dirty: bool,
     /// Set at most once per `delay`. It fires when a message has waited for the delay or slightly less, and a flush
     /// does not touch it.
@@ -54,7 +54,7 @@ impl BatchSink {
     pub(super) fn new(pack: Pack) -> Self {
         Self {
             pack,
-            sink: LayerSink::new(),
+            sink: KeepingSink::new(),
             is_dirty: false,
             timer: Timer::new(),
             is_due: false,
@@ -107,7 +107,7 @@ impl BatchSink {
     {
         if self.late.is_none()
             && !self.is_unflushed()
-            && let Some(polled) = self.sink.forward_ready(inner.as_mut(), cx)
+            && let Some(polled) = self.sink.get_mut().forward_ready(inner.as_mut(), cx)
         {
             return polled;
         }
@@ -207,13 +207,13 @@ impl BatchSink {
             && let Some(alone) = self.pack.take_alone()
         {
             self.is_dirty = true;
-            self.sink.passes();
+            self.sink.get_mut().passes();
             inner.as_mut().start_send(alone).map_err(Into::into)?;
         } else {
             self.tell_late()?;
             self.hand_over(inner.as_mut())?;
         }
-        let flushed = self.sink.poll_flush(inner, cx);
+        let flushed = self.sink.get_mut().poll_flush(inner, cx);
         self.flushed(&flushed);
         flushed
     }
@@ -226,7 +226,7 @@ impl BatchSink {
         self.hand_over(inner.as_mut())?;
         // No message follows, so the promised room is free for what waits in the sink.
         self.sink.forget_room();
-        let closed = self.sink.poll_close(inner, cx);
+        let closed = self.sink.get_mut().poll_close(inner, cx);
         self.flushed(&closed);
         closed
     }
@@ -288,7 +288,7 @@ impl BatchSink {
         self.is_due = false;
         self.push_due();
         // If it lacks room, it continues with the next poll of either half.
-        if let Poll::Ready(flushed) = self.sink.poll_flush(inner, cx) {
+        if let Poll::Ready(flushed) = self.sink.get_mut().poll_flush(inner, cx) {
             flushed?;
             self.is_dirty = false;
         }
@@ -312,7 +312,7 @@ impl BatchSink {
             // The writer may have gone away, and leave the rest to the timer.
             return self.late.take().map_or(Ok(()), |error| Err(error.into_unsent()));
         }
-        if !self.is_unflushed() && !self.timer.is_set() && self.sink.is_idle() {
+        if !self.is_unflushed() && !self.timer.is_set() && self.sink.get_ref().is_idle() {
             return Ok(());
         }
         loop {
@@ -325,8 +325,8 @@ impl BatchSink {
             if self.is_told {
                 return Ok(());
             }
-            let had_own = !self.sink.is_idle();
-            match self.sink.poll_send(inner.as_mut(), cx) {
+            let had_own = !self.sink.get_ref().is_idle();
+            match self.sink.get_mut().poll_send(inner.as_mut(), cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Err(error)) if error.is_rejection() && error.is_closed() => return Err(error),
                 Poll::Ready(Err(error)) if error.is_rejection() => return Err(error.into_unsent()),
@@ -372,12 +372,12 @@ impl BatchSink {
     /// Marks the waiting batch to be sent and flushed by the half that polls first. Until the last such batch has left,
     /// the next one waits here: at most one is put aside.
     fn push_due(&mut self) {
-        if self.sink.is_empty()
+        if self.sink.get_ref().is_empty()
             && let Some(batch) = self.pack.take()
         {
             self.is_dirty = true;
-            self.sink.push_for_user(batch);
+            self.sink.get_mut().push_for_user(batch);
         }
-        self.sink.request_flush();
+        self.sink.get_mut().request_flush();
     }
 }

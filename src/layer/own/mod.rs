@@ -44,7 +44,8 @@
 //! [`Sink`]: futures_sink::Sink
 
 mod end;
+mod keeping;
 mod outgoing;
 mod sink;
 
-pub use self::sink::LayerSink;
+pub use self::{keeping::KeepingSink, sink::LayerSink};

@@ -1,12 +1,16 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
 use futures_sink::Sink;
 
-use crate::{Error, transport::wakers::Half};
+use crate::{
+    Error,
+    transport::wakers::{Half, WakerPair},
+};
 
 /// The messages that wait to be sent, and the room for one message below.
 ///
@@ -20,6 +24,9 @@ pub(super) struct Outgoing<M> {
     is_dirty: bool,
     /// The rejection of an own message that the writer sent. It is for the stream: the user did not send the message.
     rejected: Option<Error>,
+    pub(super) halves: Arc<WakerPair>,
+    /// Wakes both halves. The transport below gets it whenever one half does the work of the other.
+    both: Waker,
 }
 
 struct Queued<M> {
@@ -29,8 +36,9 @@ struct Queued<M> {
 }
 
 impl<M> Outgoing<M> {
-    pub(super) const fn new() -> Self {
-        Self { queue: VecDeque::new(), room: Room::Unknown, is_dirty: false, rejected: None }
+    pub(super) fn new() -> Self {
+        let (halves, both) = WakerPair::new();
+        Self { queue: VecDeque::new(), room: Room::Unknown, is_dirty: false, rejected: None, halves, both }
     }
 
     pub(super) fn push(&mut self, message: M) {
@@ -39,6 +47,25 @@ impl<M> Outgoing<M> {
 
     pub(super) fn push_users(&mut self, message: M) {
         self.queue.push_back(Queued { message, is_users: true });
+    }
+
+    /// The waker of both halves.
+    pub(super) const fn both(&self) -> &Waker {
+        &self.both
+    }
+
+    /// The answer of the transport below, which has the writer's own waker. From now on that waker is known here too,
+    /// for when the reader writes.
+    #[inline(never)]
+    pub(super) fn forwarded<E: Into<Error>>(
+        &self,
+        polled: Poll<Result<(), E>>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if polled.is_pending() {
+            self.halves.writer.register(cx.waker());
+        }
+        polled.map_err(Into::into)
     }
 
     /// Returns whether a rejection waits for the reader.
@@ -107,18 +134,17 @@ impl<M> Outgoing<M> {
     }
 
     /// Gives the queue to the transport below. Either half may do that, and the other one may have to continue it, so
-    /// the transport gets a waker of `both`.
+    /// the transport gets a waker of both.
     ///
     /// The rejection of an own message is no failure of the transport. The reader gets it, and the writer, whose send
     /// has nothing to do with it, keeps it for the reader and goes on.
     pub(super) fn poll_queue<T: Sink<M, Error: Into<Error>>>(
         &mut self,
         mut inner: Pin<&mut T>,
-        both: &Waker,
         half: Half,
     ) -> Poll<Result<(), Error>> {
         while !self.queue.is_empty() {
-            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(both))).map_err(Into::into)?;
+            ready!(inner.as_mut().poll_ready(&mut Context::from_waker(&self.both))).map_err(Into::into)?;
             let Some(Queued { message, is_users }) = self.queue.pop_front() else { break };
             // Before the message is sent, because an error of that must not leave the room promised.
             self.room.spend();
@@ -133,6 +159,7 @@ impl<M> Outgoing<M> {
                     return Poll::Ready(Err(error));
                 }
                 self.rejected.get_or_insert(error);
+                self.halves.reader.wake();
             }
         }
         Poll::Ready(Ok(()))
@@ -142,12 +169,11 @@ impl<M> Outgoing<M> {
     pub(super) fn poll_all<T: Sink<M, Error: Into<Error>>>(
         &mut self,
         mut inner: Pin<&mut T>,
-        both: &Waker,
         half: Half,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
     ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_queue(inner.as_mut(), both, half))?;
-        ready!(poll(inner, &mut Context::from_waker(both))).map_err(Into::into)?;
+        ready!(self.poll_queue(inner.as_mut(), half))?;
+        ready!(poll(inner, &mut Context::from_waker(&self.both))).map_err(Into::into)?;
         self.is_dirty = false;
         Poll::Ready(Ok(()))
     }
@@ -157,10 +183,9 @@ impl<M> Outgoing<M> {
     pub(super) fn poll_room<T: Sink<M, Error: Into<Error>>>(
         &mut self,
         mut inner: Pin<&mut T>,
-        both: &Waker,
     ) -> Poll<Result<(), Error>> {
-        let room = match self.poll_queue(inner.as_mut(), both, Half::Writer) {
-            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(both)).map_err(Into::into),
+        let room = match self.poll_queue(inner.as_mut(), Half::Writer) {
+            Poll::Ready(Ok(())) => inner.poll_ready(&mut Context::from_waker(&self.both)).map_err(Into::into),
             other => other,
         };
         match room {

@@ -1,32 +1,17 @@
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use futures_sink::Sink;
 
 use super::{
-    end::{End, Stage},
+    end::{CLOSED_HERE, Ending, Stage},
     outgoing::{Outgoing, Room},
 };
-use crate::{
-    CloseFrame, Error, Message, log,
-    transport::wakers::{Half, WakerPair},
-};
+use crate::{CloseFrame, Error, Message, log, transport::wakers::Half};
 
 /// The sink half of a layer that sends messages of its own, or that ends its transport. See the [module](super).
-///
-/// # States
-///
-/// ```text
-///           close                       closed, failed, give_up
-///   Open ---------> Closing ------------------------------------> Ended
-///     |                                                             ^
-///     |----------------------------- abort -------------------------|
-///     |
-///      \-- close_sink --> SinkClosed
-/// ```
 ///
 /// | state | `poll_end` | `poll_ready`, `start_send` | `poll_flush` | `poll_close` |
 /// |---|---|---|---|---|
@@ -36,23 +21,19 @@ use crate::{
 /// | sink closed | not to be called | closed error | closed error | the inner transport |
 pub struct LayerSink<M> {
     /// Own messages, and at most one of the user's.
-    out: Outgoing<M>,
+    pub(super) out: Outgoing<M>,
     /// Open, and nothing of the layer's own in the way: a method of the sink has nothing to do but to call the
     /// transport below. Derived from the other fields, so that each message costs one branch. A method that may clear
     /// the way ends with `settle`, which alone sets it to true.
-    is_forwarding: bool,
-    /// `None` while open. Boxed, because most transports are.
-    end: Option<Box<End>>,
-    halves: Arc<WakerPair>,
-    both: Waker,
+    pub(super) is_forwarding: bool,
+    end: Ending,
 }
 
 impl<M> LayerSink<M> {
     /// Creates the sink half of a transport that is open.
     #[must_use]
     pub fn new() -> Self {
-        let (halves, both) = WakerPair::new();
-        Self { out: Outgoing::new(), is_forwarding: true, end: None, halves, both }
+        Self { out: Outgoing::new(), is_forwarding: true, end: Ending::default() }
     }
 
     /// Queues a message of the layer's own, behind all that was accepted before.
@@ -119,7 +100,7 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.end.is_none()
+        self.end.is_open()
     }
 
     /// Returns true once the layer has ended the transport: the stream's items are those of
@@ -127,13 +108,13 @@ impl<M> LayerSink<M> {
     #[inline]
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        matches!(self.stage(), Some(Stage::Closing | Stage::Ended))
+        matches!(self.end.stage(), Some(Stage::Closing | Stage::Ended))
     }
 
     /// Returns true while the close message, or the close of the transport below, is on its way.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.stage() == Some(Stage::Closing)
+        self.end.stage() == Some(Stage::Closing)
     }
 
     /// Checks that a message can be sent.
@@ -143,24 +124,13 @@ impl<M> LayerSink<M> {
     /// Returns the closed error of the sink if the transport has ended or the sink was closed.
     #[inline]
     pub fn check_open(&self) -> Result<(), Error> {
-        if self.is_open() { Ok(()) } else { Err(self.closed()) }
-    }
-
-    fn stage(&self) -> Option<Stage> {
-        self.end.as_ref().map(|end| end.stage)
-    }
-
-    fn closed(&self) -> Error {
-        match &self.end {
-            Some(end) => end.closed.clone(),
-            None => Error::closed(CLOSED_HERE),
-        }
+        self.end.check_open()
     }
 
     /// Returns the close frame with which the transport was closed, if it was closed with one.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
-        self.end.as_ref()?.closed.close_frame()
+        self.end.close_frame()
     }
 
     /// Closes the transport: sends what was accepted before, then `message`, and closes the transport below.
@@ -197,32 +167,26 @@ impl<M> LayerSink<M> {
 
     /// Ends a close that takes too long. Messages that were not sent until now are dropped.
     pub fn give_up(&mut self) {
-        if let Some(end) = &mut self.end
-            && end.stage == Stage::Closing
-        {
-            end.stage = Stage::Ended;
-        }
+        self.end.give_up();
     }
 
     /// Takes the error that the stream has not returned yet, for a layer that returns it in another place.
     pub fn take_error(&mut self) -> Option<Error> {
-        self.end.as_mut()?.error.take()
+        self.end.take_error()
     }
 
     fn enter(&mut self, stage: Stage, error: Option<Error>, closed: Error) {
-        self.end = Some(Box::new(End::new(stage, error, closed)));
+        self.end.enter(stage, error, closed);
         *self.out.room() = Room::Unknown;
         self.settle();
         // A writer that waits for room learns that there will be none.
-        self.halves.writer.wake();
+        self.out.halves.writer.wake();
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.is_forwarding = self.is_open() && self.out.is_forwarding();
     }
 }
-
-const CLOSED_HERE: &str = "a layer of this end closed the transport";
 
 impl LayerSink<Message> {
     /// Closes the transport with a close frame: sends what was accepted before, then the frame, and closes the
@@ -266,7 +230,7 @@ impl<M> LayerSink<M> {
             return Poll::Ready(Ok(()));
         }
         // Before the poll: the writer may be the half that finishes this, and wakes the registered task.
-        self.halves.reader.register(cx.waker());
+        self.out.halves.reader.register(cx.waker());
         self.poll_all(inner, Half::Reader, Sink::poll_flush)
     }
 
@@ -304,7 +268,7 @@ impl<M> LayerSink<M> {
         T: Sink<M, Error: Into<Error>>,
     {
         if self.is_closing() {
-            self.halves.reader.register(cx.waker());
+            self.out.halves.reader.register(cx.waker());
             // A peer that is out of reach needs no close message, and the error has been returned already.
             let _ = ready!(self.poll_shutdown(inner, Half::Reader));
             self.give_up();
@@ -351,7 +315,7 @@ impl<M> LayerSink<M> {
                 *self.out.room() = Room::Promised;
                 Some(Poll::Ready(Ok(())))
             }
-            polled => Some(self.forwarded(polled, cx)),
+            polled => Some(self.out.forwarded(polled, cx)),
         }
     }
 
@@ -360,19 +324,18 @@ impl<M> LayerSink<M> {
         T: Sink<M, Error: Into<Error>>,
     {
         ready!(self.poll_room_behind(inner, cx))?;
-        self.promise_room();
+        self.out.room().promise();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_room_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+    pub(super) fn poll_room_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
     {
         self.check_open()?;
-        self.halves.writer.register(cx.waker());
-        let room = self.out.poll_room(inner, &self.both);
+        self.out.halves.writer.register(cx.waker());
+        let room = self.out.poll_room(inner);
         self.settle();
-        self.tell_reader();
         room
     }
 
@@ -445,7 +408,7 @@ impl<M> LayerSink<M> {
         }
         match inner.poll_flush(cx) {
             Poll::Ready(Ok(())) => Some(Poll::Ready(Ok(()))),
-            polled => Some(self.forwarded(polled, cx)),
+            polled => Some(self.out.forwarded(polled, cx)),
         }
     }
 
@@ -453,7 +416,7 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        self.halves.writer.register(cx.waker());
+        self.out.halves.writer.register(cx.waker());
         if self.is_closing() {
             // Messages that were accepted are sent ahead of the close message. An error here adds nothing to the closed
             // error, which follows in any case.
@@ -475,12 +438,12 @@ impl<M> LayerSink<M> {
     where
         T: Sink<M, Error: Into<Error>>,
     {
-        if self.stage() == Some(Stage::Ended) {
+        if self.end.stage() == Some(Stage::Ended) {
             // A last try. There is nobody to wait for.
             let _ = inner.poll_close(cx);
             return Poll::Ready(Ok(()));
         }
-        self.halves.writer.register(cx.waker());
+        self.out.halves.writer.register(cx.waker());
         let closed = match self.is_closing() {
             true => self.poll_shutdown(inner, Half::Writer),
             false if self.out.is_idle() => inner.poll_close(cx).map_err(Into::into),
@@ -494,112 +457,7 @@ impl<M> LayerSink<M> {
     }
 }
 
-/// For a layer that keeps messages of the user, such as a batch, and sends what it makes of them as own messages.
-///
-/// Its `poll_ready` gets room with [`poll_room`](Self::poll_room), sends what has to leave with
-/// [`start_own`](Self::start_own), and calls [`promise_room`](Self::promise_room). Its `start_send` calls
-/// [`take_promise`](Self::take_promise) and keeps the message. The room below stays known meanwhile, so the transport
-/// below is asked once for each message that it gets, not for each message of the user.
 impl<M> LayerSink<M> {
-    /// Waits for room below, without a promise to the user. Ready at once if the user was promised room already, even
-    /// if an own message has used it.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the transport below, or the closed error once the transport has ended.
-    #[inline]
-    pub fn poll_room<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
-    where
-        T: Sink<M, Error: Into<Error>>,
-    {
-        if self.has_room() {
-            return Poll::Ready(Ok(()));
-        }
-        if self.is_forwarding {
-            // The room is the layer's until it promises it, so a batch that needs it for itself can take it.
-            return match inner.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    *self.out.room() = Room::Held;
-                    Poll::Ready(Ok(()))
-                }
-                polled => self.forwarded(polled, cx),
-            };
-        }
-        self.poll_room_behind(inner, cx)
-    }
-
-    /// Returns true if the transport below has room for one message, as far as is known.
-    #[inline]
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.out.has_room()
-    }
-
-    /// Returns true if there is such room, it was not promised to the user, and nothing waits here: an own message goes
-    /// straight to the transport below, after [`passes`](Self::passes).
-    #[cfg(feature = "batch")]
-    #[inline]
-    pub(crate) fn holds_room(&self) -> bool {
-        self.is_forwarding && self.out.holds_room()
-    }
-
-    /// Notes that `poll_ready` returns `Ready`.
-    #[inline]
-    pub fn promise_room(&mut self) {
-        self.out.room().promise();
-    }
-
-    /// Notes that the user has sent a message, which the layer keeps. Returns false if `poll_ready` had not promised
-    /// it.
-    #[inline]
-    pub fn take_promise(&mut self) -> bool {
-        let is_promised = self.out.room().keep();
-        // While the sink forwards, the room was not taken, and keeping a message does not change that.
-        if !self.is_forwarding {
-            self.settle();
-        }
-        is_promised
-    }
-
-    /// Sends an own message at once if there is room below, and otherwise [queues](Self::push) it. It is flushed with
-    /// the messages of the user.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the transport below.
-    #[inline]
-    pub fn start_own<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
-    where
-        T: Sink<M, Error: Into<Error>>,
-    {
-        // Not past messages that wait: the order is that in which they were accepted.
-        let is_sent = self.out.take_own_place();
-        self.settle();
-        if is_sent {
-            return inner.start_send(message).map_err(Into::into);
-        }
-        self.push_for_user(message);
-        Ok(())
-    }
-
-    /// Forgets the room below, which has to be asked for again: the transport below may have ended.
-    pub fn forget_room(&mut self) {
-        self.out.room().spend();
-        self.settle();
-    }
-}
-
-impl<M> LayerSink<M> {
-    /// The answer of the transport below, which has the writer's own waker. From now on that waker is known here too,
-    /// for when the reader writes.
-    #[inline(never)]
-    fn forwarded<E: Into<Error>>(&self, polled: Poll<Result<(), E>>, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        if polled.is_pending() {
-            self.halves.writer.register(cx.waker());
-        }
-        polled.map_err(Into::into)
-    }
-
     /// Gives all that waits to the transport below, then polls it to be flushed or closed.
     fn poll_all<T: Sink<M, Error: Into<Error>>>(
         &mut self,
@@ -607,17 +465,9 @@ impl<M> LayerSink<M> {
         half: Half,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<Result<(), T::Error>>,
     ) -> Poll<Result<(), Error>> {
-        let done = self.out.poll_all(inner, &self.both, half, poll);
+        let done = self.out.poll_all(inner, half, poll);
         self.settle();
-        self.tell_reader();
         done
-    }
-
-    /// Wakes the reader for a rejection that the writer has found.
-    fn tell_reader(&self) {
-        if self.out.has_rejection() {
-            self.halves.reader.wake();
-        }
     }
 
     /// Flushes the close message, then closes the transport below: not every transport flushes when it is closed.
@@ -629,7 +479,7 @@ impl<M> LayerSink<M> {
         if !self.out.is_idle() {
             ready!(self.poll_all(inner.as_mut(), half, Sink::poll_flush))?;
         }
-        inner.poll_close(&mut Context::from_waker(&self.both)).map_err(Into::into)
+        inner.poll_close(&mut Context::from_waker(self.out.both())).map_err(Into::into)
     }
 }
 
@@ -640,7 +490,7 @@ impl<M> Default for LayerSink<M> {
 }
 
 debug_fields!([M] LayerSink<M>, |this| {
-    stage: this.stage(),
+    stage: this.end.stage(),
     waiting: this.out.len(),
     close_frame: this.close_frame(),
 });
