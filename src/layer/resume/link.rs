@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ending::{LinkEnd, Parting},
+    ending::{ANSWER, Ending, LinkEnd},
     ledger::Ledger,
     wire::{self, Own, Parsed},
     writer::{Writer, refused_below},
@@ -21,19 +21,7 @@ use crate::{
 
 /// Moves the messages of a [`Ledger`] over a transport, for both halves.
 ///
-/// ```text
-///            the stream failed, this end gives up, or the peer closed     its close is out, and the
-///            ┌───────────────────────────────────────► Parting ───────┐   peer has closed or is late
-///          Open                                                       ▼
-///            └───────────────────────────────────────────────────── Ended ───► told to the user once
-///              the session is over, the stream ended, or a layer below rejected a message
-/// ```
-///
-/// *Parting* has a limited time. Messages that come in then come again on the
-/// next connection; only the peer's close frame is kept.
-/// *Ended* is told once the user has received what was read before.
-///
-/// A failed write alone does not leave *Open*, because the peer may have said bye before it went away: what it sent is
+/// [`Ending`] has the states of the connection. A failed write alone does not end it, because the peer may have said bye before it went away: what it sent is
 /// received for at most [`ANSWER`] from the first time that there is nothing to read.
 ///
 /// The end of the session is independent of that of the connection:
@@ -47,31 +35,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Link<T> {
     wakers: Arc<WakerPair>,
-    writer: Writer<T>,
-    phase: Phase,
+    pub(super) writer: Writer<T>,
+    pub(super) ending: Ending,
     /// The end of the wait after the peer's bye, or for it after a failed write.
     last_words: Timer,
     /// The user's sink waits for acknowledgements, so its methods read.
     sink_reads: bool,
     heard_bye: bool,
-    peer_close: Option<CloseFrame>,
-    /// The user gets the peer's close message, so no error has to follow.
-    gives_close: bool,
 }
-
-#[derive(Debug)]
-enum Phase {
-    Open,
-    Parting(Parting),
-    Ended(LinkEnd),
-}
-
-/// How long a connection that failed may take for its own close (as [`Limits::close`](crate::Limits::close), which
-/// bounds it below).
-const CLOSE: Duration = Duration::from_secs(10);
-
-/// How long the peer may take to answer a close message of this layer, or to be heard after a failed write.
-const ANSWER: Duration = Duration::from_secs(1);
 
 /// How long the peer may take for its close message after it said that the session is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -92,12 +63,10 @@ impl<T> Link<T> {
         Self {
             writer: Writer::new(inner, wakers.clone(), ack_delay, greeting),
             wakers,
-            phase: Phase::Open,
+            ending: Ending::default(),
             last_words: Timer::new(),
             sink_reads: false,
             heard_bye: false,
-            peer_close: None,
-            gives_close: false,
         }
     }
 
@@ -112,73 +81,6 @@ impl<T> Link<T> {
     pub(super) fn into_inner(self) -> T {
         self.writer.inner
     }
-
-    /// Returns the error after which the connection is only read.
-    pub(super) fn write_failed(&self) -> Option<&Error> {
-        self.writer.failed.as_ref()
-    }
-
-    /// Whether the user gets the peer's close message.
-    pub(super) const fn gives_close(&self) -> bool {
-        self.gives_close
-    }
-
-    pub(super) const fn is_parting(&self) -> bool {
-        matches!(self.phase, Phase::Parting(_))
-    }
-
-    /// Takes the end of the connection if the sink's methods read it.
-    pub(super) fn take_end(&mut self) -> Option<LinkEnd> {
-        if !matches!(self.phase, Phase::Ended(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Ended(end) => Some(end),
-            Phase::Open | Phase::Parting(_) => None,
-        }
-    }
-
-    /// Starts to end the connection, with a close message of this layer or that of the layers below.
-    fn part(&mut self, end: LinkEnd, farewell: Option<CloseFrame>, time: Duration) {
-        self.phase = Phase::Parting(Parting::new(end, farewell, time));
-    }
-
-    /// Ends the connection because the peer closed it, but not the session.
-    pub(super) fn part_from_peer(&mut self) {
-        let error = self.with_peer_close(Error::closed("resume: the peer closed the connection"));
-        self.part(LinkEnd::Cut(Some(error)), None, CLOSE);
-    }
-
-    /// Adds the peer's close frame to an error of this connection. A write can fail because of a close that was not
-    /// read yet, and its code decides whether the session goes on.
-    pub(super) fn with_peer_close(&self, error: Error) -> Error {
-        if error.close_frame().is_some() { error } else { error.with_close_frame(self.peer_close.clone()) }
-    }
-
-    /// Ends the connection with `end`.
-    fn finish(&mut self, end: LinkEnd) {
-        match end {
-            // It may have a close to say, unless it cannot be written.
-            LinkEnd::Cut(Some(error)) => {
-                let time = if self.writer.failed.is_some() { ANSWER } else { CLOSE };
-                self.part(LinkEnd::Cut(Some(error)), None, time);
-            }
-            end => self.phase = Phase::Ended(end),
-        }
-    }
-
-    /// Ends this connection alone.
-    fn give_up(&mut self, error: Error) {
-        let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "resume: out of memory for sessions");
-        let end = Error::closed("resume: this end closed the connection").with_source(error);
-        self.part(LinkEnd::Cut(Some(end)), Some(frame), ANSWER);
-    }
-
-    /// Ends the session, and tells the peer why.
-    fn refuse(&mut self, error: Error) {
-        let frame = CloseFrame::new(CloseCode::PROTOCOL, "resume: protocol error");
-        self.part(LinkEnd::Broken(error), Some(frame), ANSWER);
-    }
 }
 
 impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
@@ -190,7 +92,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     #[inline]
     pub(super) fn poll_next(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Received> {
         // The common case: a message of the user, and nothing else to do.
-        if ledger.reads_directly() && matches!(self.phase, Phase::Open) && !self.sink_reads && !self.heard_bye {
+        if ledger.reads_directly() && self.ending.is_open() && !self.sink_reads && !self.heard_bye {
             return match self.inner().poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) if message.is_data() && !wire::is_marked(&message) => {
                     ledger.progress.is_read = false;
@@ -224,20 +126,17 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 if let Some(message) = ledger.take_read() {
                     return Poll::Ready(self.give(ledger, message, cx));
                 }
-                match &self.phase {
-                    Phase::Open => {}
-                    Phase::Parting(_) => {
-                        self.wakers.reader.register(cx.waker());
-                        return self.poll_parted().map(Received::End);
+                if self.ending.is_parting() {
+                    self.wakers.reader.register(cx.waker());
+                    return self.poll_parted().map(Received::End);
+                }
+                match self.ending.take() {
+                    Some(LinkEnd::Rejected(error)) => {
+                        self.reject(ledger, error);
+                        continue;
                     }
-                    Phase::Ended(_) => match self.take_end() {
-                        Some(LinkEnd::Rejected(error)) => {
-                            self.reject(ledger, error);
-                            continue;
-                        }
-                        Some(end) => return Poll::Ready(Received::End(end)),
-                        None => {}
-                    },
+                    Some(end) => return Poll::Ready(Received::End(end)),
+                    None => {}
                 }
                 // While the sink reads too, either half may take what the other waits for, so what comes in wakes both.
                 if self.sink_reads {
@@ -254,8 +153,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                     ledger.give(&message);
                     return Poll::Ready(self.give(ledger, message, cx));
                 }
-                Poll::Ready(Err(end)) => self.finish(end),
-                Poll::Pending if self.is_parting() => {}
+                Poll::Ready(Err(end)) => self.ending.finish(end, self.writer.failed.is_some()),
+                Poll::Pending if self.ending.is_parting() => {}
                 Poll::Pending => {
                     // Registered before the writing below: another half may have to continue it, and wakes this one.
                     self.wakers.reader.register(cx.waker());
@@ -295,10 +194,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         ledger.reject_incoming(error);
         let end = Error::closed("resume: this end closed the connection after a message that it rejected");
         let frame = CloseFrame::new(CloseCode::RESTART, "resume: a message was rejected; the session goes on");
-        self.part(LinkEnd::Cut(Some(end)), Some(frame), ANSWER);
+        self.ending.part(LinkEnd::Cut(Some(end)), Some(frame), ANSWER);
         // The close goes out at once if it can, for callers that do not poll again after an error.
         if let Poll::Ready(end) = self.poll_parted() {
-            self.phase = Phase::Ended(end);
+            self.ending.end(end);
         }
     }
 
@@ -318,22 +217,21 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 let error = error.into();
                 // A rejection leaves the connection below as it was, but not this layer's count of messages.
                 let end = match () {
-                    () if !error.is_rejection() => LinkEnd::Cut(Some(self.with_peer_close(error))),
+                    () if !error.is_rejection() => LinkEnd::Cut(Some(self.ending.with_peer_close(error))),
                     () if error.may_have_been_executed() => LinkEnd::Rejected(error),
                     // It concerns messages that this end sent.
-                    () => LinkEnd::Cut(Some(self.with_peer_close(refused_below(error)))),
+                    () => LinkEnd::Cut(Some(self.ending.with_peer_close(refused_below(error)))),
                 };
                 return Poll::Ready(Err(end));
             }
             None if self.writer.said_bye => return Poll::Ready(Err(LinkEnd::Over)),
             None => {
-                let closed = || self.with_peer_close(Error::closed("resume: the peer closed the connection"));
-                return Poll::Ready(Err(LinkEnd::Cut(self.peer_close.is_some().then(closed))));
+                let closed = || self.ending.with_peer_close(Error::closed("resume: the peer closed the connection"));
+                return Poll::Ready(Err(LinkEnd::Cut(self.ending.has_peer_close().then(closed))));
             }
         };
         if let Message::Close(frame) = &message {
-            self.peer_close.clone_from(frame);
-            self.gives_close = true;
+            self.ending.heard_close(frame.as_ref());
             ledger.peer_closed(frame.as_ref());
         }
         // After a bye even a plain message is an error, which `receive` returns.
@@ -343,7 +241,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         match self.receive(ledger, message) {
             Ok(message) => Poll::Ready(Ok(message)),
             Err(error) => {
-                self.refuse(error);
+                self.ending.refuse(error);
                 Poll::Pending
             }
         }
@@ -386,19 +284,19 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         let both = self.writer.both.clone();
         let mut cx = Context::from_waker(&both);
         for _ in 0..BUDGET {
-            if !matches!(self.phase, Phase::Open) {
+            if !self.ending.is_open() {
                 return Poll::Ready(());
             }
             match self.poll_read(ledger, &mut cx) {
                 Poll::Ready(Ok(None)) => continue,
                 Poll::Ready(Ok(Some(message))) => match ledger.read_ahead(message) {
                     Ok(()) => {}
-                    Err(error) if error.is_full() => self.give_up(error),
-                    Err(error) => self.refuse(error),
+                    Err(error) if error.is_full() => self.ending.give_up(error),
+                    Err(error) => self.ending.refuse(error),
                 },
-                Poll::Ready(Err(end)) => self.finish(end),
+                Poll::Ready(Err(end)) => self.ending.finish(end, self.writer.failed.is_some()),
                 Poll::Pending => {
-                    if self.is_parting() || self.poll_end_of_reading().is_ready() {
+                    if self.ending.is_parting() || self.poll_end_of_reading().is_ready() {
                         self.wakers.reader.wake();
                     }
                     return Poll::Ready(());
@@ -424,7 +322,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         // A layer below that ends the connection sends its close message while it is polled.
         let _ = self.inner().poll_flush(&mut cx);
         ready!(self.last_words.poll(&mut cx));
-        self.phase = Phase::Ended(LinkEnd::Cut(Some(self.with_peer_close(error))));
+        self.ending.end(LinkEnd::Cut(Some(self.ending.with_peer_close(error))));
         Poll::Ready(())
     }
 
@@ -433,29 +331,26 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     pub(super) fn poll_last_words(&mut self, ledger: &mut Ledger, cx: &Context<'_>) -> Poll<()> {
         self.wakers.writer.register(cx.waker());
         ready!(self.read_ahead(ledger));
-        match self.phase {
-            Phase::Open => return Poll::Pending,
-            Phase::Parting(_) => {
-                self.phase = Phase::Ended(ready!(self.poll_parted()));
-                self.wakers.reader.wake();
-            }
-            Phase::Ended(_) => {}
+        if self.ending.is_open() {
+            return Poll::Pending;
+        }
+        if self.ending.is_parting() {
+            ready!(self.poll_last_close());
         }
         Poll::Ready(())
     }
 
     /// Lets the last words out, for either half.
     pub(super) fn poll_parted(&mut self) -> Poll<LinkEnd> {
-        let Phase::Parting(parting) = &mut self.phase else { return Poll::Pending };
-        ready!(parting.poll(Pin::new(&mut self.writer.inner), &self.writer.both, &mut self.peer_close));
-        match std::mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Parting(parting) => Poll::Ready(match parting.into_end() {
-                LinkEnd::Cut(Some(error)) => LinkEnd::Cut(Some(self.with_peer_close(error))),
-                end => end,
-            }),
-            Phase::Ended(end) => Poll::Ready(end),
-            Phase::Open => Poll::Pending,
-        }
+        self.ending.poll(Pin::new(&mut self.writer.inner), &self.writer.both)
+    }
+
+    /// Lets the last words out, for the writer: the reader finds the end.
+    fn poll_last_close(&mut self) -> Poll<()> {
+        let end = ready!(self.poll_parted());
+        self.ending.end(end);
+        self.wakers.reader.wake();
+        Poll::Ready(())
     }
 
     /// Asks the connection for room, or returns `None` if something else has to be done first. This is the common case
@@ -475,7 +370,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     /// Whether the connection can be written.
     #[inline]
     pub(super) fn is_usable(&self) -> bool {
-        matches!(self.phase, Phase::Open) && self.writer.failed.is_none()
+        self.ending.is_open() && self.writer.failed.is_none()
     }
 
     /// Returns `Ready` when the ledger and the connection have room for one more message.
@@ -496,13 +391,12 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
 
     /// Waits with the stream until a parting connection has ended.
     fn poll_unless_parting(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        if !self.is_parting() {
+        if !self.ending.is_parting() {
             return Poll::Ready(Ok(()));
         }
         self.wakers.writer.register(cx.waker());
-        self.phase = Phase::Ended(ready!(self.poll_parted()));
-        self.wakers.reader.wake();
-        let error = self.with_peer_close(Error::closed("resume: the connection has ended"));
+        ready!(self.poll_last_close());
+        let error = self.ending.with_peer_close(Error::closed("resume: the connection has ended"));
         self.writer.fail(error)
     }
 
@@ -527,8 +421,10 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_unless_parting(cx))?;
-            if matches!(self.phase, Phase::Ended(_)) {
-                return Poll::Ready(Err(self.with_peer_close(Error::closed("resume: the connection has ended"))));
+            if !self.ending.is_open() {
+                return Poll::Ready(Err(self
+                    .ending
+                    .with_peer_close(Error::closed("resume: the connection has ended"))));
             }
             // An acknowledgement may let more messages go.
             if !ledger.out.has_next() || self.writer.poll_pump(ledger)?.is_pending() {
@@ -546,11 +442,6 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             ready!(self.writer.poll_pump(ledger))?;
         }
         Poll::Ready(Ok(()))
-    }
-
-    #[inline]
-    pub(super) fn start_send(&mut self, ledger: &mut Ledger, message: Message) -> Result<(), Error> {
-        self.writer.start_send(ledger, message)
     }
 
     pub(super) fn poll_flush(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -586,7 +477,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         ledger.closing.get_or_insert_with(signal::close_frame);
         self.wakers.writer.register(cx.waker());
         // A connection that cannot carry the bye is closed without it. Its peer keeps the session until it expires.
-        if self.writer.failed.is_none() && !self.is_parting() && !self.heard_bye {
+        if self.writer.failed.is_none() && !self.ending.is_parting() && !self.heard_bye {
             ready!(self.poll_written(ledger, cx))?;
         }
         match ready!(Pin::new(&mut self.writer.inner).poll_close(&mut Context::from_waker(&self.writer.both))) {
@@ -597,11 +488,6 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
             Err(error) => self.writer.fail(error),
         }
-    }
-
-    /// Closes the transport below after its session has gone elsewhere.
-    pub(super) fn poll_close_only(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner().poll_close(cx).map_err(Into::into)
     }
 
     /// Closes a connection that another one has replaced, as far as that goes without waiting.

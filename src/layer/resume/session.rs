@@ -283,12 +283,12 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
             self.wakers.writer.register(cx.waker());
             return if self.ended.is_none() && self.check_ttl() { Connection::Changed } else { Connection::Missing };
         };
-        if link.write_failed().is_some() {
+        if link.writer.failed.is_some() {
             // Its last words tell why it ended.
             self.wakers.writer.register(cx.waker());
             let _ = link.read_ahead(&mut self.ledger);
         }
-        if link.is_parting() {
+        if link.ending.is_parting() {
             self.wakers.writer.register(cx.waker());
             return match link.poll_parted() {
                 Poll::Ready(end) => {
@@ -298,7 +298,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Session<T> {
                 Poll::Pending => Connection::Missing,
             };
         }
-        match (link.take_end(), link.write_failed()) {
+        match (link.ending.take(), &link.writer.failed) {
             (Some(end), _) => {
                 self.link_ended(end);
                 Connection::Changed
@@ -365,7 +365,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for Session<T> {
         self.writable()?;
         let this = &mut *self;
         match (&mut this.link, message) {
-            (Some(link), message) => link.start_send(&mut this.ledger, message),
+            (Some(link), message) => link.writer.start_send(&mut this.ledger, message),
             (None, Message::Close(frame)) => {
                 this.ledger.closing = Some(frame);
                 Ok(())
@@ -446,7 +446,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
             match link.poll_next(&mut this.ledger, cx) {
                 Poll::Ready(Received::Message(message)) if message.is_close() && !this.ledger.is_over => {
                     // It ends this connection only.
-                    link.part_from_peer();
+                    link.ending.part_from_peer();
                 }
                 Poll::Ready(Received::Rejected(error)) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Received::Message(message)) => return Poll::Ready(Some(Ok(message))),

@@ -171,7 +171,7 @@ impl<T: Transport<Message, In = Message> + Unpin> ResumedTransport<T> {
             ready!(self.link.poll_last_words(ledger, cx));
         }
         // Messages before that frame are the user's: the stream yields them first, and then the frame.
-        let error = if ledger.inbox.has_data() { error } else { self.link.with_peer_close(error) };
+        let error = if ledger.inbox.has_data() { error } else { self.link.ending.with_peer_close(error) };
         // Only a refusal ends the connection here. Otherwise the stream may still report progress.
         if error.status().is_none() && error.close_frame().is_none() {
             return Poll::Ready(Err(error));
@@ -207,7 +207,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         // If a newer connection has taken over since `poll_ready`, the message goes with the session to it.
         let (link, ledger) = self.writable()?;
-        let sent = link.start_send(ledger, message);
+        let sent = link.writer.start_send(ledger, message);
         self.show();
         sent
     }
@@ -232,7 +232,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
         match &mut this.lease.ledger {
             Some(ledger) => this.link.poll_close(ledger, cx),
             // The connection is closed or cut. The session goes on with the next one, or is over.
-            None => this.link.poll_close_only(cx),
+            // The session has gone elsewhere.
+            None => Pin::new(this.link.get_mut()).poll_close(cx).map_err(Into::into),
         }
     }
 }
@@ -285,7 +286,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for ResumedTransport<T>
                 (Some(error), _) | (None, LinkEnd::Broken(error)) => (true, Some(error)),
                 (None, LinkEnd::Over | LinkEnd::Cut(None)) => (false, None),
                 // The user got the peer's close message, which says everything.
-                (None, LinkEnd::Cut(Some(_))) if this.link.gives_close() => (false, None),
+                (None, LinkEnd::Cut(Some(_))) if this.link.ending.gives_close() => (false, None),
                 (None, LinkEnd::Cut(Some(error)) | LinkEnd::Rejected(error)) => (false, Some(error)),
             };
             this.end(is_broken, error.as_ref());
