@@ -16,7 +16,6 @@ use crate::Error;
 /// [`take_promise`](Self::take_promise) and keeps the message. The room below stays known meanwhile, so the transport
 /// below is asked once for each message that it gets, not for each message of the user. The rest is the same as for
 /// any layer: see [`get_mut`](Self::get_mut).
-#[derive(Debug)]
 pub struct KeepingSink<M> {
     sink: LayerSink<M>,
 }
@@ -135,3 +134,5 @@ impl<M> Default for KeepingSink<M> {
         Self::new()
     }
 }
+
+debug_fields!([M] KeepingSink<M> { sink });
