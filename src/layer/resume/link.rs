@@ -21,8 +21,9 @@ use crate::{
 
 /// Moves the messages of a [`Ledger`] over a transport, for both halves.
 ///
-/// [`Ending`] has the states of the connection. A failed write alone does not end it, because the peer may have said bye before it went away: what it sent is
-/// received for at most [`ANSWER`] from the first time that there is nothing to read.
+/// [`Ending`] has the states of the connection. A failed write alone does not end it, because the peer may have said
+/// bye before it went away: what it sent is received for at most [`ANSWER`] from the first time that there is nothing
+/// to read.
 ///
 /// The end of the session is independent of that of the connection:
 ///

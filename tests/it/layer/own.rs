@@ -1,4 +1,4 @@
-//! The promises of `LayerSink`, poll by poll.
+//! The promises of `LayerSink` and `KeepingSink`, poll by poll.
 
 use std::{
     pin::Pin,
@@ -7,7 +7,9 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use tower_transport::{
-    Channel, CloseCode, CloseFrame, Error, Message, channel, layer::own::LayerSink, test_util::WakeCount,
+    Channel, CloseCode, CloseFrame, Error, Message, channel,
+    layer::own::{KeepingSink, LayerSink},
+    test_util::WakeCount,
 };
 
 use super::rejecting::rejecting;
@@ -187,7 +189,7 @@ fn a_sink_that_is_closed_alone_still_closes_the_transport() {
 #[test]
 fn a_layer_that_keeps_messages_asks_for_room_once_for_each_that_it_sends() {
     let (mut here, mut there) = channel::<u32, u32>(1);
-    let mut sink = LayerSink::new();
+    let mut sink = KeepingSink::new();
     let mut cx = Context::from_waker(Waker::noop());
     assert!(!sink.take_promise(), "nothing was promised");
     for _ in 0..3 {
@@ -196,24 +198,24 @@ fn a_layer_that_keeps_messages_asks_for_room_once_for_each_that_it_sends() {
         assert!(sink.take_promise() && sink.has_room());
     }
     sink.start_own(Pin::new(&mut here), 1).unwrap();
-    assert!(!sink.has_room() && sink.is_empty());
+    assert!(!sink.has_room() && sink.get_ref().is_empty());
     assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_pending());
     // Without room it waits for either half.
     sink.start_own(Pin::new(&mut here), 2).unwrap();
-    assert_eq!((sink.len(), next(&mut there)), (1, Some(1)));
-    assert!(sink.poll_send(Pin::new(&mut here), &cx).is_ready());
+    assert_eq!((sink.get_ref().len(), next(&mut there)), (1, Some(1)));
+    assert!(sink.get_mut().poll_send(Pin::new(&mut here), &cx).is_ready());
     assert_eq!(next(&mut there), Some(2));
 }
 
 #[test]
 fn a_promise_to_the_user_outlives_the_room_that_an_own_message_has_used() {
     let (mut here, mut there) = channel::<u32, u32>(1);
-    let mut sink = LayerSink::new();
+    let mut sink = KeepingSink::new();
     let mut cx = Context::from_waker(Waker::noop());
     assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready());
     sink.promise_room();
     sink.start_own(Pin::new(&mut here), 1).unwrap();
-    assert!(sink.poll_flush(Pin::new(&mut here), &mut cx).is_ready());
+    assert!(sink.get_mut().poll_flush(Pin::new(&mut here), &mut cx).is_ready());
     assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_ready() && !sink.has_room());
     assert!(sink.take_promise() && !sink.take_promise());
     assert!(sink.poll_room(Pin::new(&mut here), &mut cx).is_pending());
