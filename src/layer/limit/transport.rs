@@ -382,6 +382,7 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
         if (message.len() > this.sizes.outgoing && message.is_data()) || !this.sink.is_open() {
             return Err(refuse(message, this.sizes.outgoing, this.sink));
         }
+        // Counted before the transport has it, which may fail: a sink that has failed is closed in any case.
         this.clock.deadlines.passed(message.is_data());
         *this.in_flight += 1;
         this.inner.start_send(message).map_err(Into::into)

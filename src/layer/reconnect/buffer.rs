@@ -238,6 +238,8 @@ impl<Out> Buffer<Out> {
         match &self.when_lost {
             WhenLost::Keep(keep) => {
                 self.bytes = self.bytes.saturating_add(keep.size(message));
+                // A clone, because `start_send` takes the message: if the connection fails in it, the message is needed
+                // for the next one.
                 self.queue.push_back((keep.clone)(message));
                 self.sent += 1;
             }
@@ -287,6 +289,8 @@ impl<Out> Buffer<Out> {
     /// Notes that what was sent of the kept messages is flushed.
     pub(super) fn burst_flushed(&mut self) {
         self.flushed();
+        // Doubled after each success: a line that is cut often gets a message through, and a good one is soon as fast
+        // as without bursts.
         self.burst = self.burst.saturating_mul(2);
     }
 

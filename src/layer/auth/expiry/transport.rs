@@ -234,6 +234,8 @@ where
         if self.is_quiet() {
             let this = self.as_mut().project();
             let flushed = this.inner.poll_flush(cx);
+            // The alarm rings for a writer as well: without it, one that waits for a peer that does not read would wait
+            // beyond the expiry.
             if flushed.is_ready() || this.alarm.waits(Half::Writer, cx) {
                 return flushed.map_err(Into::into);
             }
@@ -305,6 +307,7 @@ where
                 Poll::Pending => continue,
             };
             match item {
+                // Without a verifier no token was asked for, and a message that ends like a mark is the user's.
                 Some(Ok(message)) if this.verifier.is_some() => match trailer::open(trailer::Layer::Auth, message) {
                     Opened::Plain(message) => return Poll::Ready(Some(Ok(message))),
                     Opened::Marked(kind, body) => self.as_mut().take_token(kind, &body),
@@ -370,6 +373,8 @@ impl Wake for WakeFlag {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // First the flag and then the wakers: `waits` registers and then looks at the flag, so one of the two sees the
+        // other.
         self.is_woken.store(true, Ordering::Release);
         self.wakers.wake_both();
     }
@@ -412,6 +417,7 @@ impl Alarm {
     /// Registers the half's task to be woken when the alarm fires. Returns `false` if it has fired already; the caller
     /// must check again.
     fn waits(&self, half: Half, cx: &Context<'_>) -> bool {
+        // Registered before the look; see `wake_by_ref`.
         self.flag.wakers.register(half, cx);
         !self.flag.is_woken.load(Ordering::Acquire)
     }
