@@ -9,7 +9,8 @@ use crate::{Error, Message};
 /// A codec for CBOR ([RFC 8949](https://www.rfc-editor.org/rfc/rfc8949)). Outgoing messages are binary, and only binary
 /// messages are accepted.
 ///
-/// `Out` is [`serde::Serialize`], `In` is [`DeserializeOwned`]. Structs are maps whose keys are the names of the fields.
+/// `Out` is [`serde::Serialize`], `In` is [`DeserializeOwned`]. Structs are maps whose keys are the names of the
+/// fields.
 ///
 /// # Errors
 ///

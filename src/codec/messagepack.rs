@@ -8,9 +8,9 @@ use crate::{Error, Message};
 
 /// A codec for [MessagePack](https://msgpack.org). Outgoing messages are binary, and only binary messages are accepted.
 ///
-/// `Out` is [`serde::Serialize`], `In` is [`DeserializeOwned`]. Structs are maps whose keys are the names of the fields,
-/// so that either end may add an optional field later, and other languages read them by name. [`compact`](Self::compact)
-/// makes them arrays. Both forms are accepted.
+/// `Out` is [`serde::Serialize`], `In` is [`DeserializeOwned`]. Structs are maps whose keys are the names of the
+/// fields, so that either end may add an optional field later, and other languages read them by name.
+/// [`compact`](Self::compact) makes them arrays. Both forms are accepted.
 ///
 /// # Errors
 ///

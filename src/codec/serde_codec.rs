@@ -1,7 +1,7 @@
 //! What the codecs of serde's formats have in common.
 
-/// Defines the constructor and the traits of a codec with a [`SerdeBuffer`](super::buffer::SerdeBuffer) and settings that
-/// are `Copy`.
+/// Defines the constructor and the traits of a codec with a [`SerdeBuffer`](super::buffer::SerdeBuffer) and settings
+/// that are `Copy`.
 macro_rules! serde_codec {
     ($Codec:ident { $($setting:ident: $default:expr),* }) => {
         impl<Out, In> $Codec<Out, In> {

@@ -4,7 +4,7 @@
 //! | layer | feature | admits |
 //! |---|---|---|
 //! | [`auth::AuthGuardLayer`] | `auth` | requests with valid credentials |
-//! | [`client_address::ClientAddressLayer`] | `client-address` | all, and finds the client's address behind trusted proxies |
+//! | [`client_address::ClientAddressLayer`] | `client-address` | all; finds the client behind trusted proxies |
 //! | [`limit::ConnectionLimitLayer`] | `limit` | a limited number of concurrent connections, in total and per key |
 //!
 //! [`proxy_protocol`] reads what a proxy of TCP writes in front of the request.

@@ -1,8 +1,9 @@
 //! The PROXY protocol: how a proxy of TCP tells the client's address.
 //!
-//! HAProxy, nginx (`proxy_protocol on`), Envoy and network load balancers write a short header in front of a connection's
-//! own bytes, [versions 1 and 2](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt). [`accept_proxied`] reads
-//! it. Put the address into the extensions of the connection's requests, where this crate looks for it.
+//! HAProxy, nginx (`proxy_protocol on`), Envoy and network load balancers write a short header in front of a
+//! connection's own bytes, [versions 1 and 2](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
+//! [`accept_proxied`] reads it. Put the address into the extensions of the connection's requests, where this crate
+//! looks for it.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -60,8 +61,8 @@ const BEGINNING: usize = 12;
 const FIXED: usize = 16;
 /// The maximum length of a header of version 1, in bytes, with its line end.
 const MAX_V1: usize = 107;
-/// The maximum length of a header of version 2 that is read, in bytes. One with addresses and a few fields has less than
-/// 536, the minimum that the protocol asks of receivers.
+/// The maximum length of a header of version 2 that is read, in bytes. One with addresses and a few fields has less
+/// than 536, the minimum that the protocol asks of receivers.
 const MAX_V2: usize = 4096;
 
 /// Reads the header of the PROXY protocol from the start of a connection, and returns the client's address.
@@ -74,14 +75,14 @@ const MAX_V2: usize = 4096;
 ///
 /// # Errors
 ///
-/// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the connection does not begin with a header
-/// that is valid and at most 4 KiB long, and the error of the stream if it fails or ends before. The connection cannot be
-/// used then.
+/// Returns an error for which [`is_protocol`](Error::is_protocol) is true if the connection does not begin with a
+/// header that is valid and at most 4 KiB long, and the error of the stream if it fails or ends before. The connection
+/// cannot be used then.
 ///
 /// # Cancel safety
 ///
-/// Not cancel safe: what was read of the header is lost. There is no limit in time. Put a timeout around it, and drop the
-/// connection when it runs out.
+/// Not cancel safe: what was read of the header is lost. There is no limit in time. Put a timeout around it, and drop
+/// the connection when it runs out.
 pub async fn accept_proxied(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, Error> {
     let mut header = vec![0; BEGINNING];
     stream.read_exact(&mut header).await?;

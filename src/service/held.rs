@@ -230,8 +230,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
 
     /// Puts the transport back. If the client has ended, the transport stays here and is dropped without the lock.
     pub(super) fn put_back(&mut self, state: &mut ClientState<T, Req, Res, C>) {
-        // The budget has ended before the last requests were left to the flush that a call has promised, which therefore
-        // nobody checks.
+        // The budget has ended before the last requests were left to the flush that a call has promised, which
+        // therefore nobody checks.
         if (self.has_fed || self.has_fed_others) && matches!(state.flush, Flush::Promised(_)) {
             state.flush = Flush::AtOnce;
             state.must_poll = true;

@@ -69,7 +69,8 @@ use crate::{
 
 /// A WebSocket client in one object. See the [module](self) for the complete documentation.
 ///
-/// Natively it requires a tokio runtime, on which [`connect`](Self::connect) spawns the task that drives the connection.
+/// Natively it requires a tokio runtime, on which [`connect`](Self::connect) spawns the task that drives the
+/// connection.
 pub struct WebSocketContext {
     url: String,
     builder: OptimizedBuilder,

@@ -14,9 +14,9 @@ const MAX_MESSAGE: usize = 64 * 1024;
 
 /// A transport of binary messages as a stream of bytes: [`AsyncRead`], [`AsyncBufRead`] and [`AsyncWrite`].
 ///
-/// [`TransportExt::into_io`](crate::TransportExt::into_io) makes it. Any protocol over bytes then runs
-/// over any transport, and so over a session that reconnects and resumes: HTTP/2 and gRPC, MQTT, SSH. Both ends need such
-/// a stream; the borders of messages mean nothing.
+/// [`TransportExt::into_io`](crate::TransportExt::into_io) makes it. Any protocol over bytes then runs over any
+/// transport, and so over a session that reconnects and resumes: HTTP/2 and gRPC, MQTT, SSH. Both ends need such a
+/// stream; the borders of messages mean nothing.
 ///
 /// The inverse exists in other crates: a byte stream becomes a transport with `tokio_util::codec::Framed` and
 /// [`Foreign`](super::Foreign).
@@ -45,21 +45,22 @@ const MAX_MESSAGE: usize = 64 * 1024;
 ///
 /// # Writing
 ///
-/// Each write becomes a binary message of at most [`max_message`](Self::max_message) bytes; a vectored write becomes one
-/// message. Written bytes rest in the transport until `poll_flush`, as in tokio's `BufWriter`: flush before you wait for
-/// an answer. A write is `Pending` while the transport has no room, which carries its backpressure to the writer.
+/// Each write becomes a binary message of at most [`max_message`](Self::max_message) bytes; a vectored write becomes
+/// one message. Written bytes rest in the transport until `poll_flush`, as in tokio's `BufWriter`: flush before you
+/// wait for an answer. A write is `Pending` while the transport has no room, which carries its backpressure to the
+/// writer.
 ///
 /// # The end of a direction
 ///
-/// A TCP connection can end in one direction and go on in the other. Messages have no such end, so `poll_shutdown` sends
-/// an empty message as a mark, and flushes. The peer reads the end of the stream there and may continue to write. Once
-/// both directions have ended, the transport is closed with code 1000: by the `poll_shutdown` that comes second, and by
-/// the read that finds the peer's mark.
+/// A TCP connection can end in one direction and go on in the other. Messages have no such end, so `poll_shutdown`
+/// sends an empty message as a mark, and flushes. The peer reads the end of the stream there and may continue to write.
+/// Once both directions have ended, the transport is closed with code 1000: by the `poll_shutdown` that comes second,
+/// and by the read that finds the peer's mark.
 ///
 /// | what arrives | a read returns |
 /// |---|---|
 /// | a binary message | its bytes |
-/// | an empty binary message, a close with code 1000 or without a code, or the end of the transport | the end: 0 bytes |
+/// | an empty binary message, a close with code 1000 or without one, or the end of the transport | the end: 0 bytes |
 /// | a close with another code | [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) |
 /// | a text message | [`InvalidData`](io::ErrorKind::InvalidData) |
 /// | an error of the transport | that error |
@@ -73,8 +74,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of tokio's `AsyncReadExt::read` or `AsyncWriteExt::write` loses nothing. Dropping the stream without
-/// `shutdown` drops the transport, with what was not flushed.
+/// Dropping a future of tokio's `AsyncReadExt::read` or `AsyncWriteExt::write` loses nothing. Dropping the stream
+/// without `shutdown` drops the transport, with what was not flushed.
 pub struct ByteStream<T> {
     transport: T,
     /// What is left of the message that is read.

@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// Returns the addresses of one `X-Forwarded-For` header, the last proxy's first. An entry that is no address is `None`.
+/// Returns the addresses of one `X-Forwarded-For` header, the last proxy's first. An entry that is no address is
+/// `None`.
 pub(super) fn x_forwarded_for(value: &str) -> Vec<Option<IpAddr>> {
     value.rsplit(',').map(|entry| address(entry.trim())).collect()
 }
 
-/// Returns the addresses of one `Forwarded` header ([RFC 7239](https://www.rfc-editor.org/rfc/rfc7239)), the last proxy's
-/// first. An element without an address (`for=unknown`, `for=_hidden`, no `for` at all) is `None`.
+/// Returns the addresses of one `Forwarded` header ([RFC 7239](https://www.rfc-editor.org/rfc/rfc7239)), the last
+/// proxy's first. An element without an address (`for=unknown`, `for=_hidden`, no `for` at all) is `None`.
 ///
 /// A quotation that is not closed makes all elements doubtful: then there is a single `None`.
 pub(super) fn forwarded(value: &str) -> Vec<Option<IpAddr>> {

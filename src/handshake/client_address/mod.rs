@@ -3,15 +3,15 @@
 //! # Why
 //!
 //! Behind a proxy, every connection comes from the proxy. Its address is in the request's extensions, and a limit by
-//! address then counts all clients as one. Proxies write the client's address into a header, to which a client can write,
-//! too: [`ClientAddressLayer`] believes only what trusted proxies have added.
+//! address then counts all clients as one. Proxies write the client's address into a header, to which a client can
+//! write, too: [`ClientAddressLayer`] believes only what trusted proxies have added.
 //!
 //! # What it does
 //!
 //! The layer looks for the peer's address in the extensions of the request: a [`SocketAddr`], or else an [`IpAddr`]. If
-//! that is a trusted proxy, it reads the header from its end, over the addresses of trusted proxies, to the first address
-//! that is none of them. That is the client. The layer then removes the `SocketAddr`, and inserts the client's `IpAddr`:
-//! everything in this crate that looks for an address finds that one.
+//! that is a trusted proxy, it reads the header from its end, over the addresses of trusted proxies, to the first
+//! address that is none of them. That is the client. The layer then removes the `SocketAddr`, and inserts the client's
+//! `IpAddr`: everything in this crate that looks for an address finds that one.
 //!
 //! | the request | the client is |
 //! |---|---|
@@ -86,8 +86,8 @@ enum Header {
 impl ClientAddressLayer {
     /// Creates a layer that reads `X-Forwarded-For`, as nginx, HAProxy, Envoy and cloud balancers write it.
     ///
-    /// `trusted` are the networks of the proxies. Every one of them must append the address of its own peer to the header
-    /// or replace the header.
+    /// `trusted` are the networks of the proxies. Every one of them must append the address of its own peer to the
+    /// header or replace the header.
     #[must_use]
     pub fn x_forwarded_for(trusted: impl IntoIterator<Item = IpNet>) -> Self {
         Self { trusted: trusted.into_iter().collect(), header: Header::XForwardedFor }
@@ -181,8 +181,8 @@ where
 /// Returns the network of a client, as a key for limits: an IPv4 address as it is, and the first 64 bits of an IPv6
 /// address.
 ///
-/// A customer of an internet provider has at least a /64 network, and so 2^64 addresses, any of which it can use for the
-/// next connection. An IPv4 address inside of an IPv6 address is an IPv4 address.
+/// A customer of an internet provider has at least a /64 network, and so 2^64 addresses, any of which it can use for
+/// the next connection. An IPv4 address inside of an IPv6 address is an IPv4 address.
 #[must_use]
 pub fn subnet(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

@@ -61,9 +61,10 @@
 //! - The heartbeat's pings are messages of the application level, which the peer's stack answers. A peer that does not
 //!   know the stack gets none.
 //! - A browser fails the connection if the server chooses no subprotocol. After a failure the client therefore connects
-//!   without the name, and once more with it: a server that only then fails again gets plain messages. Servers that have
-//!   said hello are never doubted for a failure.
-//! - A server that chose the name without knowing it, and is silent, is given up after a quarter of the handshake's time.
+//!   without the name, and once more with it: a server that only then fails again gets plain messages. Servers that
+//!   have said hello are never doubted for a failure.
+//! - A server that chose the name without knowing it, and is silent, is given up after a quarter of the handshake's
+//!   time.
 //!
 //! # Limits of the peer
 //!
