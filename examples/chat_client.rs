@@ -47,7 +47,7 @@ async fn main() -> Result<(), BoxError> {
             event = receiver.receive() => match event.transpose()? {
                 Some(Event::Presence { name, online }) => println!("{name} is {}", if online { "in" } else { "out" }),
                 Some(Event::Said { name, text }) => println!("{name}: {text}"),
-                None => return Ok(()),
+                None => return Err(sender.closed().await.into()),
             },
         }
     }

@@ -122,6 +122,8 @@ struct Registry {
 pub(super) struct Start {
     pub(super) frame: CloseFrame,
     pub(super) at: rt::Instant,
+    /// The number of connections that were open.
+    open: usize,
 }
 
 #[derive(Default)]
@@ -138,7 +140,7 @@ const CUT: u8 = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// The number of connections that closed in time, together with their handlers.
+    /// The number of connections that have closed in time, together with their handlers, since the drain started.
     pub closed: usize,
     /// The number of connections that were cut.
     pub cut: usize,
@@ -164,10 +166,11 @@ impl Drain {
     /// It returns immediately. [`close`](Self::close) also waits for the connections to end.
     pub fn start(&self, frame: CloseFrame) {
         let mut is_first = false;
+        let open = self.connections();
         // The frame is set before the phase, so a connection that sees the phase finds the frame.
         self.0.start.get_or_init(|| {
             is_first = true;
-            Start { frame, at: rt::Instant::now() }
+            Start { frame, at: rt::Instant::now(), open }
         });
         if is_first {
             self.0.enter_phase(STARTED);
@@ -209,7 +212,8 @@ impl Drain {
     /// If the future is dropped, the connections keep closing and none of them is cut. Another call resumes the wait.
     pub async fn close(&self, frame: CloseFrame, within: Duration) -> Drained {
         self.start(frame);
-        let open = self.connections();
+        // Connections may have ended since a start that came earlier, such as that of a signal.
+        let open = self.0.start.get().map_or(0, |start| start.open).max(self.connections());
         if rt::timeout(within, self.emptied()).await.is_ok() {
             return Drained { closed: open, cut: 0 };
         }
@@ -373,6 +377,18 @@ debug_fields!(Seat { id });
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CloseCode;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_end_between_the_start_and_the_wait_are_counted() {
+        let (drain, frame) = (Drain::new(), CloseFrame::new(CloseCode::RESTART, ""));
+        let (early, in_time, _late) = (drain.enter(), drain.enter(), drain.enter());
+        drain.start(frame.clone());
+        drop(early);
+        let in_time = async move { drop(in_time) };
+        let (drained, ()) = tokio::join!(drain.close(frame, Duration::from_secs(1)), in_time);
+        assert_eq!(drained, Drained { closed: 2, cut: 1 });
+    }
 
     #[test]
     fn one_connection_is_not_printed_as_connections() {
