@@ -219,6 +219,7 @@ sender.send(Message::text(\"hello\")).await?;
 //! one. Here the peer says which messages it has, and only the rest is sent again.
 
 mod cell;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod ending;
 #[cfg(not(target_arch = "wasm32"))]
 mod handoff;
