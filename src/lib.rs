@@ -118,7 +118,7 @@ while let Some(order) = receiver.receive().await {
 //!
 //! | feature | crates | wasm32 | what it adds |
 //! |---|---|---|---|
-//! | `websocket` (default) | 52 | client | `transport::websocket`: client and server, on tungstenite and hyper |
+//! | `websocket` (default) | 44 | client | `transport::websocket`: client and server, on hyper |
 //! | `tokio-tungstenite` | 56 | - | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
 //! | `sse` | 45 | client | `transport::sse`: server-sent events, client and server; SSE + POST as a transport |
 //! | `webtransport` | 93 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
@@ -149,9 +149,9 @@ while let Some(order) = receiver.receive().await {
 //! | `resume` | 19 | client | `layer::resume`: sessions that outlive connections |
 //! | `tracing` (default) | 15 | yes | logs, as tracing events, of connections that are refused, closed or lost |
 //! | `trace` | 18 | yes | `layer::trace`: tracing spans, metrics, W3C trace context |
-//! | `optimized` | 84 | client | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | 126 | - | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
-//! | `context` | 89 | client | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
+//! | `optimized` | 76 | client | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
+//! | `adaptive` | 125 | - | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
+//! | `context` | 81 | client | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
 //! | `full` | 227 | all of them | all of the above |

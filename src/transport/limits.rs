@@ -23,6 +23,7 @@ pub(super) use limit_setters;
 /// |---|---|---|
 /// | [`message`](Self::message) | 4 MiB | an incoming message ends the connection (1009), an outgoing one is rejected |
 /// | [`frame`](Self::frame) | 1 MiB | an incoming frame ends the connection (1009), an outgoing message is fragmented |
+/// | [`fragments`](Self::fragments) | 131,072 | an incoming message ends the connection (1009) |
 /// | [`write_buffer`](Self::write_buffer) | 64 KiB | `poll_ready` is `Pending` until the peer reads |
 /// | [`handshake`](Self::handshake) | 10 s | connecting, or waiting for a client's upgrade, fails |
 /// | [`close`](Self::close) | 10 s | a peer that does not answer the close is cut |
@@ -34,7 +35,7 @@ pub(super) use limit_setters;
 ///
 /// | transport | outgoing | incoming |
 /// |---|---|---|
-/// | WebSocket | `write_buffer` and one message | one message; 128 KiB that the connections of a thread share |
+/// | WebSocket | `write_buffer` and one message | one message; 64 KiB that the connections of a thread share |
 /// | WebSocket in a page | the same, in the browser | 16 MiB (`WebSocketConnector::incoming_bytes`), and one message |
 /// | SSE + POST, server | `write_buffer` and one message | `write_buffer` or 1024 messages, and one message |
 /// | SSE + POST, client | `write_buffer` and one message, until they are acknowledged | one message and 64 KiB |
@@ -62,6 +63,9 @@ pub struct Limits {
     /// Neither this limit nor [`message`](Self::message) applies to control frames (pings, pongs, closes), which are
     /// 125 bytes at most.
     pub frame: usize,
+    /// The maximum number of frames that an incoming WebSocket message may be in. A peer could send empty fragments of
+    /// one message without end. Outgoing messages are in as few frames as [`frame`](Self::frame) allows.
+    pub fragments: usize,
     /// The number of bytes that may wait unwritten before the sink stops being ready. For a peer that does not read,
     /// the transport holds at most this amount and one message. The [table](Self#memory-of-one-connection) has what is
     /// held below it.
@@ -81,6 +85,7 @@ impl Limits {
         Self {
             message: 4 << 20,
             frame: 1 << 20,
+            fragments: 128 << 10,
             write_buffer: 64 << 10,
             handshake: Duration::from_secs(10),
             close: Duration::from_secs(10),
@@ -90,6 +95,7 @@ impl Limits {
     limit_setters! {
         message: usize, ", in bytes. Defaults to 4 MiB.";
         frame: usize, ", in bytes. Defaults to 1 MiB.";
+        fragments: usize, ", in frames. Defaults to 131,072.";
         write_buffer: usize, ", in bytes. Defaults to 64 KiB.";
         handshake: Duration, ". Defaults to 10 seconds.";
         close: Duration, ". Defaults to 10 seconds.";

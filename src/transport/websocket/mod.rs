@@ -11,9 +11,9 @@
 //! | server, over your own stream | [`WebSocketAcceptor`] |
 //! | either, after the handshake | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |
 //!
-//! The protocol is implemented by tungstenite, HTTP by hyper. This module adds what an open port needs: bounds that are
-//! on by default ([`Limits`](crate::Limits)), backpressure that reaches the socket, a close that ends, and errors that
-//! say what failed. Its buffers are sized by measurement, see [`docs/benchmarks.md`](crate::guide::benchmarks).
+//! The frames are read and written by this module, HTTP is hyper's. It has what an open port needs: bounds that are on by
+//! default ([`Limits`](crate::Limits)), backpressure that reaches the socket, a close that ends, and errors that say
+//! what failed. Its buffers are sized by measurement, see [`docs/benchmarks.md`](crate::guide::benchmarks).
 //!
 //! # Backpressure
 //!
@@ -44,12 +44,13 @@ mod acceptor;
 #[cfg(feature = "axum")]
 mod axum;
 mod connector;
-#[cfg(test)]
+#[cfg(all(test, feature = "tokio-tungstenite"))]
 mod differential;
 mod engine;
+mod frame_loop;
 mod frames;
 mod handshake;
-mod incoming;
+mod read_buffer;
 mod transport;
 #[cfg(feature = "tokio-tungstenite")]
 mod tungstenite;

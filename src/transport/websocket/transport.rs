@@ -9,10 +9,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    Socket,
-    engine::{Engine, ReadEnd},
-};
+use super::{Socket, engine::Engine, frame_loop::Failure};
 use crate::{
     CloseFrame, Error, Limits, Message, log,
     transport::{
@@ -61,7 +58,7 @@ use crate::{
 /// # Backpressure
 ///
 /// The sink is not ready while more than [`Limits::write_buffer`] bytes wait for the socket. One poll of the stream
-/// reads about a thousand frames at most. If those yield no message (a peer may send empty fragments without end), it
+/// reads 1,000 frames at most. If those yield no message (a peer may send empty fragments without end), it
 /// returns `Pending` and wakes its task, so that other tasks run in between. It does the same after 1,024 messages in a
 /// row.
 ///
@@ -139,7 +136,7 @@ impl<S> WebSocket<S> {
     pub(super) fn new(io: S, is_client: bool, limits: Limits, leftover: Bytes) -> Self {
         Self {
             io,
-            engine: Engine::new(is_client, limits, leftover),
+            engine: Engine::new(is_client, limits, &leftover),
             closing: Closing::new(limits.close),
             subprotocol: None,
             write_failed: None,
@@ -236,7 +233,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) {
-        // If the engine has sent a close frame or has an answer to the peer's, it sends no other one.
         self.engine.close(frame);
         self.closing.start();
         self.reader.wake();
@@ -275,12 +271,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
         let received = ready!(self.engine.poll_read(Pin::new(&mut self.io), cx));
         Poll::Ready(match received {
             Ok(message) => Received::Message(message),
-            Err(ReadEnd::Closed) => Received::Finished,
-            Err(ReadEnd::Failed(error, Some(code))) if self.write_failed.is_none() => {
+            Err(Failure(error, Some(code))) if self.write_failed.is_none() => {
                 log::closing("websocket", code, &error, self.admission.as_ref().and_then(|admission| admission.peer));
                 Received::Fault(error, closing::coded_fault_frame(code))
             }
-            Err(ReadEnd::Failed(error, _)) => Received::Lost(error),
+            Err(Failure(error, _)) => Received::Lost(error),
         })
     }
 
@@ -341,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
                 this.start_close(frame);
                 Ok(())
             }
-            message => this.engine.send(message),
+            message => this.engine.send(message, this.io.is_write_vectored()),
         }
     }
 

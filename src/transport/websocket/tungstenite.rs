@@ -7,18 +7,22 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::WebSocketStream;
-use tungstenite::{Error as WsError, error::CapacityError};
-
-use super::{
-    engine::{ReadEnd, end, from_engine, to_engine},
-    frames::MAX_CONTROL,
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error as WsError, Message as WsMessage, Utf8Bytes,
+        error::{CapacityError, ProtocolError},
+        protocol::CloseFrame as WsCloseFrame,
+    },
 };
+
+use super::{frame_loop::Failure, frames::MAX_CONTROL};
 use crate::{
-    CloseCode, CloseFrame, Error, Limits, Message,
+    CloseCode, CloseFrame, Error, Limits, Message, Text,
     transport::{
         closing::{self, Closable, Closing, Received},
         signal,
@@ -38,7 +42,7 @@ use crate::{
 /// | backpressure | `write_buffer_size` (128 KiB) and `max_write_buffer_size` (unlimited) | [`Limits::write_buffer`] |
 /// | a message over the limit when sending | sent | rejected |
 /// | [bytes that move](crate::transport::signal::moved) | reported per message | reported per read and write |
-/// | an idle connection's buffers | 128 KiB | 1 KiB |
+/// | an idle connection's buffers | 128 KiB | none |
 ///
 /// A heartbeat above it may take a long message on a slow line for silence, because its parts are not reported.
 ///
@@ -159,10 +163,67 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TungsteniteTransport<S> {
 
 /// Converts the error of a write.
 fn failed(error: WsError) -> Error {
-    match end(error, Limits::default()) {
-        ReadEnd::Closed => Error::closed("the connection is closed"),
-        ReadEnd::Failed(error, _) => error,
+    match end(error) {
+        None => Error::closed("the connection is closed"),
+        Some(Failure(error, _)) => error,
     }
+}
+
+/// Converts the error of a read. An orderly end is not a failure.
+pub(super) fn end(error: WsError) -> Option<Failure> {
+    Some(match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => return None,
+        WsError::Io(error) => Failure(error.into(), None),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Failure(Error::closed("the peer vanished without a close frame"), None)
+        }
+        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            let error = Error::too_large(format!(
+                "an incoming message of {size} bytes is over the limit of {max_size} bytes; raise \
+                 `WebSocketConfig::max_message_size` or `max_frame_size`, or send less at once"
+            ));
+            Failure(error, Some(CloseCode::TOO_BIG))
+        }
+        WsError::Utf8(_) => {
+            let error = Error::protocol("the peer sent text that is not UTF-8").with_source(error);
+            Failure(error, Some(CloseCode::INVALID_PAYLOAD))
+        }
+        error => {
+            let what = Error::protocol(format!("the peer violated the WebSocket protocol: {error}")).with_source(error);
+            Failure(what, Some(CloseCode::PROTOCOL))
+        }
+    })
+}
+
+/// Converts a received message. Raw frames are only for writing.
+pub(super) fn from_theirs(message: WsMessage) -> Option<Message> {
+    Some(match message {
+        // tungstenite has validated it, but `Text` cannot know that.
+        WsMessage::Text(text) => Message::Text(Text::try_from(Bytes::from(text)).ok()?),
+        WsMessage::Binary(bytes) => Message::Binary(bytes),
+        WsMessage::Ping(bytes) => Message::Ping(bytes),
+        WsMessage::Pong(bytes) => Message::Pong(bytes),
+        WsMessage::Close(frame) => Message::Close(frame.and_then(|frame| {
+            let code = CloseCode::new(frame.code.into())?;
+            Some(CloseFrame::new(code, frame.reason.as_str()))
+        })),
+        WsMessage::Frame(_) => return None,
+    })
+}
+
+fn to_theirs(message: Message) -> Result<WsMessage, Error> {
+    Ok(match message {
+        Message::Text(text) => {
+            let text = Utf8Bytes::try_from(text.into_bytes());
+            WsMessage::Text(text.map_err(|error| Error::other("a text is not UTF-8").with_source(error))?)
+        }
+        Message::Binary(bytes) => WsMessage::Binary(bytes),
+        Message::Ping(bytes) => WsMessage::Ping(bytes),
+        Message::Pong(bytes) => WsMessage::Pong(bytes),
+        Message::Close(frame) => WsMessage::Close(
+            frame.map(|frame| WsCloseFrame { code: frame.code().get().into(), reason: frame.reason().into() }),
+        ),
+    })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Closable for TungsteniteTransport<S> {
@@ -183,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for TungsteniteTransport<S> {
 
     fn start_close(&mut self, frame: Option<CloseFrame>) {
         // After the peer's close frame tungstenite has its own answer, and takes no other one.
-        if let Ok(message) = to_engine(Message::Close(frame)) {
+        if let Ok(message) = to_theirs(Message::Close(frame)) {
             let _ = Pin::new(&mut self.stream).start_send(message);
         }
         self.answer_waits = true;
@@ -216,21 +277,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for TungsteniteTransport<S> {
         loop {
             let message = match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
                 None => return Poll::Ready(Received::Finished),
-                Some(Ok(message)) => from_engine(message),
-                Some(Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size }))) => {
-                    let error = Error::too_large(format!(
-                        "an incoming message of {size} bytes is over the limit of {max_size} bytes; raise \
-                         `WebSocketConfig::max_message_size` or `max_frame_size`, or send less at once"
-                    ));
-                    return Poll::Ready(Received::Fault(error, closing::coded_fault_frame(CloseCode::TOO_BIG)));
-                }
+                Some(Ok(message)) => from_theirs(message),
                 Some(Err(error)) => {
-                    return Poll::Ready(match end(error, Limits::default()) {
-                        ReadEnd::Closed => Received::Finished,
-                        ReadEnd::Failed(error, Some(code)) if self.write_failed.is_none() => {
+                    return Poll::Ready(match end(error) {
+                        None => Received::Finished,
+                        Some(Failure(error, Some(code))) if self.write_failed.is_none() => {
                             Received::Fault(error, closing::coded_fault_frame(code))
                         }
-                        ReadEnd::Failed(error, _) => Received::Lost(error),
+                        Some(Failure(error, _)) => Received::Lost(error),
                     });
                 }
             };
@@ -302,7 +356,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for TungsteniteTransport<S
             .into_rejection());
         }
         let length = message.len();
-        match Pin::new(&mut this.stream).start_send(to_engine(message)?) {
+        match Pin::new(&mut this.stream).start_send(to_theirs(message)?) {
             Ok(()) => {
                 signal::moved(length);
                 Ok(())

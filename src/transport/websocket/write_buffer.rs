@@ -7,15 +7,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
-use tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
-use super::frames::apply_mask;
+use super::frames::{Header, apply_mask};
 use crate::transport::signal;
 
 /// The minimum size of a payload that is kept next to the buffer rather than copied into it, in bytes.
 const LARGE: usize = 32 * 1024;
+
+/// The same, if the payload is not masked and leaves in the same write as its neighbors.
+const MEDIUM: usize = 4 * 1024;
 
 /// The maximum number of bytes copied together. Beyond this, doubling a buffer would hold more than the waiting bytes.
 const TOGETHER: usize = 32 * 1024;
@@ -24,16 +26,19 @@ const TOGETHER: usize = 32 * 1024;
 const PIECE: usize = 8 * 1024;
 
 /// The maximum number of slices per vectored write.
-const SLICES: usize = 16;
+const SLICES: usize = 32;
 
-/// The size in bytes above which an empty buffer is shared with the thread's other connections.
-const KEEP: usize = 4 * 1024;
+/// The capacity in bytes with which a buffer begins.
+const FIRST: usize = 4 * 1024;
+
+/// The size in bytes from which a payload that was written is kept as a buffer.
+const REUSE: usize = 4 * 1024;
 
 /// The size in bytes above which an empty buffer is not kept at all (the default frame limit).
 const SHARE: usize = 1024 * 1024;
 
 thread_local! {
-    /// A larger buffer is held only while it has unwritten bytes, so the connections of a thread can share one.
+    /// A buffer is held only while it has unwritten bytes, so the connections of a thread share one.
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
@@ -53,28 +58,20 @@ impl WriteBuffer {
         self.len
     }
 
-    /// Appends bytes that are already frames.
-    pub(super) fn push(&mut self, frames: &[u8]) {
-        self.tail.extend_from_slice(frames);
-        self.len += frames.len();
-    }
-
-    /// Appends one frame (RFC 6455, section 5.2), masked if it comes from a client.
-    pub(super) fn push_frame(&mut self, opcode: OpCode, is_final: bool, payload: Bytes, mask: Option<[u8; 4]>) {
-        let header = FrameHeader { is_final, opcode, mask, ..FrameHeader::default() };
+    /// Appends one frame (RFC 6455, section 5.2), masked if it comes from a client. `first` is its first byte.
+    /// `is_vectored` tells whether the socket writes several slices at once.
+    pub(super) fn push_frame(&mut self, first: u8, payload: Bytes, mask: Option<[u8; 4]>, is_vectored: bool) {
         if !self.tail.is_empty() && self.tail.len() + payload.len() > TOGETHER {
             self.segments.push_back(self.tail.split().freeze());
         }
-        let before = self.tail.len();
-        let is_large = payload.len() >= LARGE;
-        // `capacity` does not count memory that was written out and can be reclaimed.
-        if before == 0 && !is_large && payload.len() > KEEP && !self.tail.try_reclaim(KEEP + 1) {
-            self.tail = SPARE.take().unwrap_or_default();
+        if self.len == 0 {
+            self.tail = SPARE.take().unwrap_or_else(|| BytesMut::with_capacity(FIRST));
         }
-        // Writing to memory cannot fail.
-        let _ = header.format(payload.len() as u64, &mut (&mut self.tail).writer());
+        let before = self.tail.len();
+        Header::write(first, payload.len(), mask, &mut self.tail);
         self.len += self.tail.len() - before + payload.len();
-        if !is_large {
+        let least = if is_vectored && mask.is_none() { MEDIUM } else { LARGE };
+        if payload.len() < least {
             let start = self.tail.len();
             self.tail.extend_from_slice(&payload);
             if let Some(mask) = mask {
@@ -99,7 +96,12 @@ impl WriteBuffer {
         while self.len > left {
             let written = if self.segments.is_empty() {
                 let written = ready!(io.as_mut().poll_write(cx, &self.tail))?;
-                self.tail.advance(written);
+                // Costs less than to advance to the end.
+                if written == self.tail.len() {
+                    self.tail.clear()
+                } else {
+                    self.tail.advance(written)
+                }
                 written
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
@@ -114,7 +116,8 @@ impl WriteBuffer {
             signal::moved(written);
             self.len -= written;
         }
-        if self.tail.is_empty() && self.tail.try_reclaim(KEEP + 1) {
+        // An idle connection holds no buffer.
+        if self.len == 0 && self.tail.try_reclaim(1) {
             share(mem::take(&mut self.tail));
         }
         Poll::Ready(Ok(()))
@@ -139,7 +142,7 @@ impl WriteBuffer {
             written -= segment.len();
             let done = self.segments.pop_front();
             // The copy that a client masked can be reused.
-            if let Some(Ok(own)) = done.filter(|done| done.len() >= KEEP).map(Bytes::try_into_mut) {
+            if let Some(Ok(own)) = done.filter(|done| done.len() >= REUSE).map(Bytes::try_into_mut) {
                 share(own);
             }
         }
@@ -179,9 +182,12 @@ mod tests {
 
     use futures_util::FutureExt;
     use proptest::prelude::*;
-    use tungstenite::protocol::frame::{FrameSocket, coding::Data};
+    use tokio_tungstenite::tungstenite::protocol::frame::FrameSocket;
 
-    use super::*;
+    use super::{
+        super::frames::{BINARY, FIN},
+        *,
+    };
 
     /// Accepts at most `most` bytes per write.
     struct Narrow {
@@ -223,17 +229,18 @@ mod tests {
         #[test]
         fn frames_leave_whole_and_in_order_however_little_the_socket_takes(
             sizes in prop::collection::vec(
-                prop_oneof![0..200usize, LARGE - 1..LARGE + 2, 15 * PIECE - 3..16 * PIECE + 9],
+                prop_oneof![0..200usize, MEDIUM - 1..MEDIUM + 2, LARGE - 1..LARGE + 2, 15 * PIECE - 3..16 * PIECE + 9],
                 1..6,
             ),
             most in 1..200_000usize,
             mask in prop::option::of(any::<[u8; 4]>()),
+            is_vectored in any::<bool>(),
         ) {
             let payloads: Vec<Bytes> =
                 sizes.iter().enumerate().map(|(i, &size)| (0..size).map(|j| (i * 31 + j) as u8).collect()).collect();
             let mut buffer = WriteBuffer::default();
             for payload in &payloads {
-                buffer.push_frame(OpCode::Data(Data::Binary), true, payload.clone(), mask);
+                buffer.push_frame(FIN | BINARY, payload.clone(), mask, is_vectored);
             }
             let mut io = Narrow { taken: Vec::new(), most: most.max(buffer.len() / 2000) };
             std::future::poll_fn(|cx| buffer.poll_write(Pin::new(&mut io), cx, 0)).now_or_never().unwrap().unwrap();
@@ -259,7 +266,7 @@ mod tests {
     fn a_large_payload_is_not_copied_unless_it_must_be_masked_and_is_shared() {
         let push = |payload: Bytes, mask| {
             let mut buffer = WriteBuffer::default();
-            buffer.push_frame(OpCode::Data(Data::Binary), true, payload, mask);
+            buffer.push_frame(FIN | BINARY, payload, mask, false);
             buffer.segments[1].clone()
         };
         let payload = Bytes::from(vec![1; LARGE]);

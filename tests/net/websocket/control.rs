@@ -105,7 +105,8 @@ async fn one_poll_takes_a_thousand_frames_at_most_and_then_others_have_their_tur
     const FRAMES: usize = 1_000_000;
     let fragments = Flood { bytes: &[0x00, 0], left: FRAMES * 2, position: 0 };
     let incoming = std::io::Cursor::new([0x02, 0]).chain(fragments);
-    let mut client = WebSocket::client(tokio::io::join(incoming, tokio::io::sink()), Limits::default());
+    let limits = Limits::new().fragments(usize::MAX);
+    let mut client = WebSocket::client(tokio::io::join(incoming, tokio::io::sink()), limits);
     let mut polls = 0;
     let error = poll_fn(|cx| {
         polls += 1; // each `Pending` has woken the task: the socket never makes it wait
@@ -117,6 +118,30 @@ async fn one_poll_takes_a_thousand_frames_at_most_and_then_others_have_their_tur
     assert!(polls >= FRAMES / 1024, "{polls}");
     // And no more than are needed.
     assert!(polls <= FRAMES / 512 + 2, "{polls}");
+}
+
+#[tokio::test]
+async fn a_message_in_more_fragments_than_the_limit_ends_the_connection() {
+    for (limit, fragments) in
+        [(Limits::new(), 131_072), (Limits::new().fragments(2), 2), (Limits::new().fragments(0), 1)]
+    {
+        // As many as the limit are a message.
+        for (frames, is_whole) in [(fragments, true), (fragments + 1, false)] {
+            let (near, mut far) = duplex(1 << 20);
+            let mut client = WebSocket::client(near, limit);
+            let mut bytes = [0, 1, b'x'].repeat(frames);
+            bytes[0] = 0x02;
+            bytes[3 * (frames - 1)] |= 0x80;
+            far.write_all(&bytes).await.unwrap();
+            match client.next().await.unwrap() {
+                Ok(message) => assert_eq!((message.len(), is_whole), (frames, true)),
+                Err(error) => {
+                    assert!(!is_whole && error.is_too_large(), "{error}");
+                    assert!(error.to_string().contains("Limits::fragments"), "{error}");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -145,4 +170,43 @@ async fn a_close_that_waits_behind_a_flood_of_messages_lets_other_tasks_run() {
     println!("{MESSAGES} empty messages behind a close: {polls} polls");
     assert!(polls >= MESSAGES / 1024, "{polls}");
     assert!(polls <= MESSAGES / 512 + 2, "{polls}");
+}
+
+#[tokio::test]
+async fn a_text_in_parts_is_whole_wherever_it_is_cut_and_fails_at_its_first_bad_byte() {
+    const TEXT: &str = "a\u{e9}\u{2713}\u{1f600}z";
+    for cut in 0..=TEXT.len() {
+        for is_fragmented in [false, true] {
+            let (near, mut far) = duplex(64);
+            let mut client = WebSocket::client(near, Limits::new());
+            let (head, tail) = TEXT.as_bytes().split_at(cut);
+            let first = if is_fragmented {
+                [&[0x01, head.len() as u8], head].concat()
+            } else {
+                [&[0x81, TEXT.len() as u8], head].concat()
+            };
+            let second = if is_fragmented { [&[0x80, tail.len() as u8], tail].concat() } else { tail.to_vec() };
+            far.write_all(&first).await.unwrap();
+            if is_fragmented || !tail.is_empty() {
+                assert!(client.next().now_or_never().is_none());
+            }
+            far.write_all(&second).await.unwrap();
+            assert_eq!(client.next().await.unwrap().unwrap(), Message::text(TEXT));
+        }
+    }
+    // 90 cannot follow f4, and no more of the frame comes.
+    let (near, mut far) = duplex(64);
+    let mut client = WebSocket::client(near, Limits::new());
+    far.write_all(&[0x81, 20, b'a', 0xf4]).await.unwrap();
+    assert!(client.next().now_or_never().is_none());
+    far.write_all(&[0x90]).await.unwrap();
+    let mut answer = [0; 4];
+    let closing = async { client.next().await.unwrap().unwrap_err() };
+    let peer = async {
+        far.read_exact(&mut answer).await.unwrap();
+        drop(far);
+    };
+    let (error, ()) = tokio::join!(closing, peer);
+    assert!(error.is_protocol() && error.to_string().contains("UTF-8"), "{error}");
+    assert_eq!(answer[0], 0x88, "a close frame");
 }
