@@ -123,13 +123,13 @@ fn fragments(mut tcp: TcpStream, payload: &'static str) -> TcpStream {
 fn a_million_empty_fragments_cost_nothing() {
     attack(
         Victim::Server,
-        Limits::new(),
+        Limits::new().fragments(usize::MAX),
         |tcp| fragments(tcp, ""),
         async |socket| {
             let growth = Growth::start();
             assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("ab"));
             println!("a million empty fragments: {} KiB at most", growth.peak() / KIB);
-            // The chunk of 128 KiB that a busy connection reads by is the thread's, not the peer's.
+            // The chunk of 64 KiB that a busy connection reads by is the thread's, not the peer's.
             assert!(growth.peak() < 256 * KIB, "{}", growth.peak());
         },
     );
@@ -139,7 +139,7 @@ fn a_million_empty_fragments_cost_nothing() {
 fn a_million_fragments_of_a_byte_cost_twice_what_they_carry() {
     attack(
         Victim::Server,
-        Limits::new(),
+        Limits::new().fragments(usize::MAX),
         |tcp| fragments(tcp, "x"),
         async |socket| {
             let growth = Growth::start();
