@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cargo run --release --example echo_server 127.0.0.1:9001
-//! cargo run --release --example echo_server 127.0.0.1:9001 16777216    # messages and frames of up to 16 MiB
+//! cargo run --release --example echo_server 127.0.0.1:9001 16777216            # messages and frames of up to 16 MiB
+//! cargo run --release --example echo_server 127.0.0.1:9001 16777216 deflate    # and permessage-deflate
 //! ```
 
 use std::{pin::pin, time::Duration};
@@ -19,7 +20,7 @@ use tower_transport::{
     BoxError, CloseCode, CloseFrame, Error, Limits,
     transport::{
         Drain, accept,
-        websocket::{WebSocket, WebSocketService},
+        websocket::{PerMessageDeflate, WebSocket, WebSocketService},
     },
 };
 
@@ -44,6 +45,11 @@ async fn echo(mut socket: WebSocket) -> Result<(), Error> {
     Ok(())
 }
 
+/// Compresses every message, with each setting that a client may ask for.
+fn compression() -> PerMessageDeflate {
+    PerMessageDeflate::new().min_size(0).context_takeover(true).peer_context_takeover(true)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
@@ -61,6 +67,11 @@ async fn main() -> Result<(), BoxError> {
         }
     })
     .limits(limits);
+    let upgrade = match std::env::args().nth(3).as_deref() {
+        Some("deflate") => upgrade.per_message_deflate(compression()),
+        Some(other) => return Err(format!("`{other}` is not an option: try `deflate`").into()),
+        None => upgrade,
+    };
     let drain = Drain::new();
     let upgrade = upgrade.drain(&drain);
     let mut stop = pin!(tokio::signal::ctrl_c());

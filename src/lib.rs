@@ -119,6 +119,7 @@ while let Some(order) = receiver.receive().await {
 //! | feature | crates | wasm32 | what it adds |
 //! |---|---|---|---|
 //! | `websocket` (default) | 44 | client | `transport::websocket`: client and server, on hyper |
+//! | `deflate` | 46 | - | `transport::websocket::PerMessageDeflate`: permessage-deflate (RFC 7692) |
 //! | `tokio-tungstenite` | 56 | - | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
 //! | `sse` | 45 | client | `transport::sse`: server-sent events, client and server; SSE + POST as a transport |
 //! | `webtransport` | 93 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
@@ -204,7 +205,7 @@ mod sync;
 pub mod test_util;
 mod threads;
 pub mod transport;
-#[cfg(feature = "compression")]
+#[cfg(any(feature = "compression", all(feature = "deflate", not(target_arch = "wasm32"))))]
 mod zlib;
 
 #[doc(no_inline)]

@@ -219,3 +219,19 @@ macro_rules! https_setter {
         }
     };
 }
+
+/// Implements the setter of a WebSocket server's compression; see [`server_setters`].
+#[cfg(all(feature = "websocket", not(target_arch = "wasm32")))]
+macro_rules! deflate_setter {
+    () => {
+        /// Accepts permessage-deflate: messages to and from clients that offer it are compressed, as browsers do. Off
+        /// by default. Read [about secrets](crate::transport::websocket::PerMessageDeflate#secrets) before.
+        #[cfg(feature = "deflate")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+        #[must_use]
+        pub fn per_message_deflate(mut self, deflate: crate::transport::websocket::PerMessageDeflate) -> Self {
+            self.config().deflate = Some(deflate);
+            self
+        }
+    };
+}

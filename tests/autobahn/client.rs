@@ -1,14 +1,14 @@
 //! Our client before Autobahn's fuzzing server: asks how many cases there are, echoes through each, asks for the
 //! report.
 //!
-//! `cargo run --release --example autobahn_client SERVER [LIMIT]`; `tests/autobahn/run` does it all.
+//! `cargo run --release --example autobahn_client SERVER [LIMIT [deflate]]`; `tests/autobahn/run` does it all.
 
 use std::time::Duration;
 
 use tower::ServiceExt;
 use tower_transport::{
     BoxError, Error, Limits, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector},
+    transport::websocket::{PerMessageDeflate, WebSocket, WebSocketConnector},
 };
 
 /// The agent's name in the report.
@@ -60,7 +60,11 @@ async fn main() -> Result<(), BoxError> {
         Some(bytes) => Limits::new().message(bytes.parse()?).frame(bytes.parse()?),
         None => Limits::new(),
     };
-    let server = Server { base: format!("ws://{address}"), connector: WebSocketConnector::new().limits(limits) };
+    let mut connector = WebSocketConnector::new().limits(limits);
+    if arguments.next().as_deref() == Some("deflate") {
+        connector = connector.per_message_deflate(PerMessageDeflate::new().min_size(0));
+    }
+    let server = Server { base: format!("ws://{address}"), connector };
     for case in 1..=server.case_count().await? {
         server.run(case).await?;
     }

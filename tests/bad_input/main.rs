@@ -8,6 +8,7 @@ mod auth;
 mod batch;
 mod broadcast;
 mod compression;
+mod deflate;
 mod endings;
 mod flood;
 mod frames;

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tower_transport::{
     CloseFrame, Error, TransportExt,
-    transport::websocket::{WebSocket, WebSocketService},
+    transport::websocket::{PerMessageDeflate, WebSocket, WebSocketService},
 };
 
 use crate::{browser::run, site::serve};
@@ -40,6 +40,35 @@ async fn a_page_is_echoed_by_its_own_site_and_each_end_learns_how_it_ended() {
     let end = json!({ "came": messages, "code": 4000, "reason": "that is all", "wasClean": true });
     assert_eq!(report.value, end, "{:?}", report.log);
     assert_eq!(ends.recv().await.unwrap().unwrap().unwrap().to_string(), "4000 \"that is all\"");
+}
+
+/// A page cannot ask for compression: the browser always offers it.
+#[tokio::test]
+async fn a_page_has_its_messages_compressed_with_and_without_context_takeover() {
+    let messages = json!([
+        "",
+        "{\"price\":101,\"side\":\"b\u{fc}y\"}".repeat(500),
+        (0..1000).map(|i| i * i % 251).collect::<Vec<_>>(),
+        "x".repeat(70_000),
+    ]);
+    for (takes_over, negotiated) in [
+        (false, "permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
+        (true, "permessage-deflate"),
+    ] {
+        let (ended, mut ends) = mpsc::channel(1);
+        let upgrade = WebSocketService::new(move |socket: WebSocket, _| async move {
+            let extensions = socket.extensions().unwrap().to_owned();
+            let _ = ended.send(echo(socket).await.map(|_| extensions)).await;
+        });
+        let config =
+            PerMessageDeflate::new().min_size(0).context_takeover(takes_over).peer_context_takeover(takes_over);
+        let host = serve(Router::new().route_service("/ws", upgrade.per_message_deflate(config))).await;
+        let argument = json!({ "url": format!("ws://{host}/ws"), "messages": messages, "withExtensions": true });
+        let Some(report) = run(&format!("http://{host}/"), "websocket.js", argument).await else { return };
+        assert!(report.value["came"] == messages, "{:?}", report.log);
+        assert_eq!((&report.value["extensions"], &report.value["code"]), (&json!(negotiated), &json!(4000)));
+        assert_eq!(ends.recv().await.unwrap().unwrap(), negotiated);
+    }
 }
 
 #[tokio::test]

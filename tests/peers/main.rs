@@ -7,6 +7,7 @@
 use support::{feed, serve};
 
 mod axum_server;
+mod deflate;
 mod event_source;
 mod event_stream;
 mod foreign;

@@ -70,6 +70,8 @@ impl WebSocketAcceptor {
 
     https_setter!();
 
+    deflate_setter!();
+
     /// Adds the connections to `drain`, which then can end them: see [`Drain`]. A second call replaces the first.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {

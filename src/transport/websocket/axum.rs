@@ -90,6 +90,8 @@ impl WebSocketHandshake {
 
     https_setter!();
 
+    deflate_setter!();
+
     /// Adds the connection to `drain`, which then can end it: see [`Drain`]. Keep the handle in the app's state.
     #[must_use]
     pub fn drain(mut self, drain: &Drain) -> Self {
@@ -114,8 +116,13 @@ impl WebSocketHandshake {
 }
 
 /// The headers that are read after the request has been recognized as a handshake.
-const HEADERS: [HeaderName; 4] =
-    [header::HOST, header::ORIGIN, header::SEC_WEBSOCKET_PROTOCOL, HeaderName::from_static("sec-fetch-site")];
+const HEADERS: [HeaderName; 5] = [
+    header::HOST,
+    header::ORIGIN,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    HeaderName::from_static("sec-fetch-site"),
+];
 
 impl<S: Send + Sync> FromRequestParts<S> for WebSocketHandshake {
     type Rejection = WebSocketHandshakeRejection;

@@ -7,9 +7,11 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
+#[cfg(feature = "deflate")]
+use super::PerMessageDeflate;
 use super::{
     WebSocket,
-    handshake::{Offer, check_answer},
+    handshake::{Offer, check_answer, refuse_extensions},
 };
 use crate::{
     Error, Limits,
@@ -77,6 +79,8 @@ pub struct WebSocketConnector<D = Dialer> {
     subprotocols: Vec<HeaderValue>,
     dialer: D,
     tls: Tls,
+    #[cfg(feature = "deflate")]
+    deflate: Option<PerMessageDeflate>,
 }
 
 impl WebSocketConnector {
@@ -107,7 +111,7 @@ impl WebSocketConnector {
     {
         let handshake = async {
             let target = Target::parse(request.uri())?;
-            let offer = Offer::new(request, &target, &self.subprotocols)?;
+            let offer = self.offer(request, &target)?;
             open(io, offer, self.limits).await
         };
         in_time(self.limits.handshake, "the handshake was not completed", handshake).await
@@ -126,8 +130,31 @@ impl<D> WebSocketConnector<D> {
     /// is done above it. Settings made before, except a proxy and a Unix socket, are kept.
     #[must_use]
     pub fn dial_with<E: Dial>(self, dialer: E) -> WebSocketConnector<E> {
-        let Self { limits, subprotocols, dialer: _, tls } = self;
-        WebSocketConnector { limits, subprotocols, dialer, tls }
+        WebSocketConnector {
+            limits: self.limits,
+            subprotocols: self.subprotocols,
+            dialer,
+            tls: self.tls,
+            #[cfg(feature = "deflate")]
+            deflate: self.deflate,
+        }
+    }
+
+    /// Offers permessage-deflate: messages are compressed if the server supports it. Off by default. Read
+    /// [about secrets](PerMessageDeflate#secrets) before.
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    #[must_use]
+    pub fn per_message_deflate(mut self, deflate: PerMessageDeflate) -> Self {
+        self.deflate = Some(deflate);
+        self
+    }
+
+    fn offer(&self, request: Request<()>, target: &Target) -> Result<Offer, Error> {
+        let offer = Offer::new(request, target, &self.subprotocols)?;
+        #[cfg(feature = "deflate")]
+        let offer = offer.with_deflate(self.deflate.clone());
+        Ok(offer)
     }
 }
 
@@ -136,7 +163,7 @@ impl<D: Dial> WebSocketConnector<D> {
 
     async fn open(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
         let target = Target::parse(request.uri())?;
-        let offer = Offer::new(request, &target, &self.subprotocols)?;
+        let offer = self.offer(request, &target)?;
         let socket = dial(self.dialer, &self.tls, &target).await?;
         let response = open(socket, offer, self.limits).await?;
         response.body().get_ref().set_options();
@@ -149,12 +176,22 @@ async fn open<S>(io: S, offer: Offer, limits: Limits) -> Result<Response<WebSock
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Offer { request, key } = offer;
+    let Offer { request, key, .. } = offer;
     let offered = offered(request.headers());
     let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     let (mut answer, io, early) = exchange(io, request, switches).await?;
     let subprotocol = check_answer(&mut answer, &key, &offered)?;
     let websocket = WebSocket::new(io, true, limits, early).with_subprotocol(subprotocol);
+    #[cfg(feature = "deflate")]
+    let websocket = match offer.deflate {
+        Some(deflate) => websocket.with_deflate(deflate.agree(answer.headers())?),
+        None => {
+            refuse_extensions(answer.headers())?;
+            websocket
+        }
+    };
+    #[cfg(not(feature = "deflate"))]
+    refuse_extensions(answer.headers())?;
     Ok(answer.map(|()| websocket))
 }
 

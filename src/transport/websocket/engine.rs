@@ -8,11 +8,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
+#[cfg(feature = "deflate")]
+use super::deflate::PerMessage;
 use super::{
     frame_loop::{Failure, FrameLoop, Step},
     read_buffer::ReadBuffer,
 };
-use crate::{CloseCode, CloseFrame, Error, Limits, Message, transport::signal};
+use crate::{CloseFrame, Error, Limits, Message, transport::signal};
 
 /// The maximum number of reads that one poll discards, so that a peer that keeps sending does not block the thread.
 const DISCARDS: usize = 64;
@@ -27,15 +29,31 @@ pub(super) struct Engine {
     frames: FrameLoop,
     reader: ReadBuffer,
     write_buffer: usize,
+    #[cfg(feature = "deflate")]
+    deflate: Option<Box<PerMessage>>,
 }
 
 impl Engine {
     pub(super) fn new(is_client: bool, limits: Limits, leftover: &Bytes) -> Self {
         Self {
-            frames: FrameLoop::new(is_client, false, limits),
+            frames: FrameLoop::new(is_client, limits),
             reader: ReadBuffer::new(leftover),
             write_buffer: limits.write_buffer,
+            #[cfg(feature = "deflate")]
+            deflate: None,
         }
+    }
+
+    /// Compresses and inflates messages from now on, which is before the first one.
+    #[cfg(feature = "deflate")]
+    pub(super) fn set_deflate(&mut self, deflate: PerMessage) {
+        self.frames.accept_compressed();
+        self.deflate = Some(Box::new(deflate));
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(super) fn deflate(&self) -> Option<&PerMessage> {
+        self.deflate.as_deref()
     }
 
     /// Returns whether an answer to the peer waits to be written.
@@ -60,12 +78,15 @@ impl Engine {
             self.reader.release();
             match step {
                 Step::Message(message) => return Poll::Ready(Ok(message)),
-                // No extension was negotiated, so the loop has refused the mark.
+                #[cfg(feature = "deflate")]
                 Step::Compressed { is_text, payload } => {
-                    let kind = if is_text { "text" } else { "binary" };
-                    let error = Error::protocol(format!("a compressed {kind} of {} bytes", payload.len()));
-                    return Poll::Ready(Err(Failure(error, Some(CloseCode::PROTOCOL))));
+                    // Without an extension, the loop has refused the mark.
+                    let Some(deflate) = &mut self.deflate else { continue };
+                    return Poll::Ready(deflate.inflate(&payload, is_text, self.frames.message_limit()));
                 }
+                // No extension was negotiated, so the loop has refused the mark.
+                #[cfg(not(feature = "deflate"))]
+                Step::Compressed { .. } => {}
                 Step::Spent => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -103,7 +124,14 @@ impl Engine {
     /// Queues one message, in as many frames as the limit requires. `is_vectored` tells whether the socket writes
     /// several slices at once.
     pub(super) fn send(&mut self, message: Message, is_vectored: bool) -> Result<(), Error> {
-        self.frames.send(message, is_vectored)
+        #[cfg(feature = "deflate")]
+        let compressed = match &mut self.deflate {
+            Some(deflate) if message.len() <= self.frames.message_limit() => deflate.compress(&message),
+            _ => None,
+        };
+        #[cfg(not(feature = "deflate"))]
+        let compressed = None;
+        self.frames.send(message, compressed, is_vectored)
     }
 
     /// Queues a close frame after everything else, and ends the sending. A second call has no effect.

@@ -94,6 +94,7 @@ struct Partial {
 pub(super) enum Step {
     Message(Message),
     /// A data message with the bit RSV1. Its text is not validated yet.
+    #[cfg_attr(not(feature = "deflate"), allow(dead_code, reason = "no extension is negotiated then"))]
     Compressed {
         is_text: bool,
         payload: Bytes,
@@ -106,13 +107,13 @@ pub(super) enum Step {
 
 /// The reason why reading ended, with the code for the peer if the peer is at fault.
 #[derive(Debug)]
-pub(super) struct Failure(pub(super) Error, pub(super) Option<CloseCode>);
+pub(crate) struct Failure(pub(super) Error, pub(super) Option<CloseCode>);
 
 impl FrameLoop {
-    pub(super) fn new(is_client: bool, has_rsv1: bool, limits: Limits) -> Self {
+    pub(super) fn new(is_client: bool, limits: Limits) -> Self {
         Self {
             is_client,
-            has_rsv1,
+            has_rsv1: false,
             limits,
             reading: Reading::Header,
             cut: Vec::new(),
@@ -123,6 +124,18 @@ impl FrameLoop {
             answer_waits: false,
             writer: WriteBuffer::default(),
         }
+    }
+
+    /// Accepts messages that are marked with the bit RSV1.
+    #[cfg(feature = "deflate")]
+    pub(super) fn accept_compressed(&mut self) {
+        self.has_rsv1 = true;
+    }
+
+    /// Returns the maximum size of a message in bytes.
+    #[cfg(feature = "deflate")]
+    pub(super) fn message_limit(&self) -> usize {
+        self.limits.message
     }
 
     pub(super) fn writer(&mut self) -> &mut WriteBuffer {
@@ -388,9 +401,9 @@ impl FrameLoop {
         }
     }
 
-    /// Queues one message, in as many frames as the limit requires. `is_vectored` tells whether the socket writes
-    /// several slices at once.
-    pub(super) fn send(&mut self, message: Message, is_vectored: bool) -> Result<(), Error> {
+    /// Queues one message, in as many frames as the limit requires. If an extension has compressed it, its payload is
+    /// `compressed`. `is_vectored` tells whether the socket writes several slices at once.
+    pub(super) fn send(&mut self, message: Message, compressed: Option<Bytes>, is_vectored: bool) -> Result<(), Error> {
         let (opcode, payload) = match message {
             Message::Text(text) => (TEXT, text.into_bytes()),
             Message::Binary(bytes) => (BINARY, bytes),
@@ -405,7 +418,10 @@ impl FrameLoop {
             let (size, limit) = (payload.len(), self.limits.message);
             return Err(over_limit("outgoing", size as u64, limit, "message").0.into_rejection());
         }
-        self.send_data(opcode, payload, is_vectored);
+        match compressed {
+            Some(compressed) => self.send_data(RSV1 | opcode, compressed, is_vectored),
+            None => self.send_data(opcode, payload, is_vectored),
+        }
         Ok(())
     }
 
@@ -502,18 +518,18 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, Failure> {
 }
 
 #[cold]
-fn violation(what: impl fmt::Display) -> Failure {
+pub(super) fn violation(what: impl fmt::Display) -> Failure {
     let error = Error::protocol(format!("the peer violated the WebSocket protocol: {what}"));
     Failure(error, Some(CloseCode::PROTOCOL))
 }
 
 #[cold]
-fn not_utf8() -> Failure {
+pub(super) fn not_utf8() -> Failure {
     Failure(Error::protocol("the peer sent text that is not UTF-8"), Some(CloseCode::INVALID_PAYLOAD))
 }
 
 #[cold]
-fn over_limit(what: &str, size: u64, limit: usize, setting: &str) -> Failure {
+pub(super) fn over_limit(what: &str, size: u64, limit: usize, setting: &str) -> Failure {
     let error = Error::too_large(format!(
         "an {what} message of {size} bytes is over the limit of {limit} bytes; raise `Limits::{setting}`, or send \
          less at once"

@@ -4,6 +4,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use sha1_smol::Sha1;
 
+#[cfg(feature = "deflate")]
+use super::PerMessageDeflate;
 use crate::{
     Error,
     transport::{
@@ -18,6 +20,8 @@ use crate::{
 pub(super) struct Offer {
     pub(super) request: Request<()>,
     pub(super) key: String,
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: Option<PerMessageDeflate>,
 }
 
 impl Offer {
@@ -38,11 +42,34 @@ impl Offer {
             .map_err(|error| Error::other("a generated key is not a header value").with_source(error))?;
         headers.insert(header::SEC_WEBSOCKET_KEY, value);
         subprotocol::offer(headers, subprotocols)?;
-        Ok(Self { request: Request::from_parts(parts, ()), key })
+        Ok(Self {
+            request: Request::from_parts(parts, ()),
+            key,
+            #[cfg(feature = "deflate")]
+            deflate: None,
+        })
+    }
+
+    /// Offers permessage-deflate, too.
+    #[cfg(feature = "deflate")]
+    pub(super) fn with_deflate(mut self, deflate: Option<PerMessageDeflate>) -> Self {
+        if let Some(deflate) = &deflate {
+            self.request.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate.offer());
+        }
+        self.deflate = deflate;
+        self
     }
 }
 
-/// Checks a 101 response (RFC 6455, section 4.1) and returns the subprotocol that the server chose.
+/// Returns an error if the server's response names an extension, though none was offered.
+pub(super) fn refuse_extensions(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(Error::protocol("the server uses an extension that was not offered"));
+    }
+    Ok(())
+}
+
+/// Checks a 101 response (RFC 6455, section 4.1), except its extensions. Returns the subprotocol that the server chose.
 pub(super) fn check_answer<B>(
     answer: &mut Response<B>,
     key: &str,
@@ -57,9 +84,6 @@ pub(super) fn check_answer<B>(
         return Err(Error::protocol(
             "the server's Sec-WebSocket-Accept does not match the key; is the response cached?",
         ));
-    }
-    if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(Error::protocol("the server uses an extension that was not offered"));
     }
     chosen(headers, offered)
 }
@@ -203,6 +227,6 @@ mod tests {
         assert!(check(good("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "v1")).unwrap_err().is_protocol());
         let mut extended = good(&accept, "v1");
         extended.headers_mut().insert("sec-websocket-extensions", HeaderValue::from_static("permessage-deflate"));
-        assert!(check(extended).unwrap_err().is_protocol());
+        assert!(refuse_extensions(extended.headers()).unwrap_err().is_protocol());
     }
 }

@@ -35,15 +35,22 @@
 //! client's address if the server has put it into the extensions of the request (a `SocketAddr` or an `IpAddr`).
 //! Queries, cookies and credentials are never logged.
 //!
+//! # Compression
+//!
+//! `PerMessageDeflate` (feature `deflate`) turns on permessage-deflate (RFC 7692), which browsers and most libraries
+//! support. It is off by default: read its section about secrets before.
+//!
 //! # On the wire
 //!
-//! Nothing is added to RFC 6455, and no extension is offered; [`docs/wire.md`](crate::guide::wire) describes what a
-//! peer may notice.
+//! Nothing is added to RFC 6455, and no extension is used unless permessage-deflate is turned on;
+//! [`docs/wire.md`](crate::guide::wire) describes what a peer may notice.
 
 mod acceptor;
 #[cfg(feature = "axum")]
 mod axum;
 mod connector;
+#[cfg(feature = "deflate")]
+mod deflate;
 #[cfg(all(test, feature = "tokio-tungstenite"))]
 mod differential;
 mod engine;
@@ -61,6 +68,9 @@ mod write_buffer;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
+#[cfg(feature = "deflate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+pub use self::deflate::PerMessageDeflate;
 #[cfg(feature = "tokio-tungstenite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio-tungstenite")))]
 pub use self::tungstenite::TungsteniteTransport;
@@ -72,3 +82,6 @@ pub use self::{
     upgrade_body::UpgradeBody,
 };
 pub use super::dial::Socket;
+#[cfg(feature = "deflate")]
+#[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+pub use crate::zlib::Level;

@@ -9,6 +9,8 @@ use futures_core::Stream;
 use futures_sink::Sink;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "deflate")]
+use super::deflate::PerMessage;
 use super::{Socket, engine::Engine, frame_loop::Failure};
 use crate::{
     CloseFrame, Error, Limits, Message, log,
@@ -166,6 +168,22 @@ impl<S> WebSocket<S> {
         io: S, "byte stream",
         get_mut: "Bytes that are read or written there break the connection; use it for the stream's options.",
         into_inner: ". Bytes that were read ahead, and those that are not yet written, are lost.",
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(super) fn with_deflate(mut self, deflate: Option<PerMessage>) -> Self {
+        if let Some(deflate) = deflate {
+            self.engine.set_deflate(deflate);
+        }
+        self
+    }
+
+    /// Returns the extensions that were negotiated in the handshake (RFC 6455, section 9), as the server's
+    /// `Sec-WebSocket-Extensions` names them: `permessage-deflate` with its parameters, or `None`.
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    pub fn extensions(&self) -> Option<&str> {
+        self.engine.deflate().map(PerMessage::parameters)
     }
 
     /// Returns the close frame that the peer sent, once it has arrived.

@@ -11,6 +11,8 @@ use http::{HeaderValue, Request, Response, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
+#[cfg(feature = "deflate")]
+use super::{PerMessageDeflate, deflate::PerMessage};
 use super::{Socket, UpgradeBody, WebSocket, handshake::check_request};
 use crate::{
     Limits,
@@ -74,6 +76,8 @@ pub(super) struct AcceptConfig {
     pub(super) subprotocols: Vec<HeaderValue>,
     pub(super) origins: Origins,
     pub(super) drain: Option<Draining>,
+    #[cfg(feature = "deflate")]
+    pub(super) deflate: Option<PerMessageDeflate>,
 }
 
 /// The effect of a drain on an upgrade.
@@ -107,13 +111,19 @@ pub(super) struct Accepted {
     limits: Limits,
     subprotocol: Option<Box<str>>,
     admission: Option<Box<Admission>>,
+    #[cfg(feature = "deflate")]
+    deflate: Option<PerMessage>,
 }
 
 impl Accepted {
     /// Creates the connection over its stream, of which the bytes `early` were read with the request.
     pub(super) fn open<S>(self, io: S, early: Bytes) -> WebSocket<S> {
-        let Self { limits, subprotocol, admission } = self;
-        WebSocket::new(io, false, limits, early).with_subprotocol(subprotocol).with_admission(admission)
+        let websocket = WebSocket::new(io, false, self.limits, early)
+            .with_subprotocol(self.subprotocol)
+            .with_admission(self.admission);
+        #[cfg(feature = "deflate")]
+        let websocket = websocket.with_deflate(self.deflate);
+        websocket
     }
 }
 
@@ -138,6 +148,8 @@ impl<H> WebSocketService<H> {
     }
 
     https_setter!();
+
+    deflate_setter!();
 
     /// Adds the connections to `drain`, which then can end them: see [`Drain`]. A second call replaces the first.
     #[must_use]
@@ -173,6 +185,11 @@ impl AcceptConfig {
     /// Accepts a handshake, unless a page of a disallowed origin made it.
     pub(super) fn accept(&self, asked: UpgradeRequest, parts: &request::Parts) -> Result<PendingUpgrade, Refusal> {
         self.origins.check(&parts.uri, &parts.headers)?;
+        #[cfg(feature = "deflate")]
+        let deflate = match &self.deflate {
+            Some(deflate) => deflate.accept(&parts.headers)?,
+            None => None,
+        };
         let seat = self.enter()?;
         let UpgradeRequest { accept, on_upgrade, permit, peer } = asked;
         let admission = Admission::new(permit, seat.clone(), peer, self.limits.close);
@@ -187,7 +204,18 @@ impl AcceptConfig {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
         }
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
-        let connection = Accepted { limits: self.limits, subprotocol, admission };
+        #[cfg(feature = "deflate")]
+        let deflate = deflate.map(|(answer, deflate)| {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+            deflate
+        });
+        let connection = Accepted {
+            limits: self.limits,
+            subprotocol,
+            admission,
+            #[cfg(feature = "deflate")]
+            deflate,
+        };
         Ok(PendingUpgrade { answer, on_upgrade, connection, seat })
     }
 

@@ -1,5 +1,6 @@
-// Sends each of `messages` once the one before has come back, then closes: what came, and how it ended.
-async ({ url, messages, protocols = [] }) => {
+// Sends each of `messages` once the one before has come back, then closes: what came, and how it ended, and where it was
+// asked for the extensions.
+async ({ url, messages, protocols = [], withExtensions = false }) => {
   const socket = new WebSocket(url, protocols);
   socket.binaryType = "arraybuffer";
   const came = [];
@@ -12,6 +13,7 @@ async ({ url, messages, protocols = [] }) => {
   return await new Promise((resolve) => {
     socket.onopen = () => next();
     socket.onmessage = (event) => next(event.data);
-    socket.onclose = ({ code, reason, wasClean }) => resolve({ came, code, reason, wasClean });
+    socket.onclose = ({ code, reason, wasClean }) =>
+      resolve({ came, code, reason, wasClean, ...(withExtensions && { extensions: socket.extensions }) });
   });
 }

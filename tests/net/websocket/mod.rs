@@ -4,6 +4,7 @@ mod accept;
 mod close;
 mod connect;
 mod control;
+mod deflate;
 mod senders;
 mod slow;
 mod tungstenite;

@@ -17,7 +17,7 @@ use tower_transport::{
     stack::OptimizedTransport,
     transport::{
         sse::{SseConnector, SseDuplexConnector},
-        websocket::{WebSocket, WebSocketConnector},
+        websocket::{PerMessageDeflate, WebSocket, WebSocketConnector},
     },
 };
 
@@ -59,6 +59,7 @@ macro_rules! with_each_proxy {
 
 with_each_proxy! {
     a_websocket_carries_two_megabytes_both_ways
+    a_compressed_websocket_carries_two_megabytes_both_ways
     a_page_of_the_same_origin_is_accepted_and_another_is_not
     heartbeats_keep_an_idle_websocket_open
     an_idle_websocket_without_heartbeats_is_cut
@@ -95,6 +96,16 @@ fn large() -> Message {
 async fn a_websocket_carries_two_megabytes_both_ways(site: Site, proxy: Proxy) {
     let mut socket = websocket(&site, &proxy).await;
     echoed(&mut socket, Message::text("hello")).await;
+    echoed(&mut socket, large()).await;
+}
+
+async fn a_compressed_websocket_carries_two_megabytes_both_ways(site: Site, proxy: Proxy) {
+    let request = Request::get(proxy.url("wss", "/ws")).body(()).unwrap();
+    let connector = WebSocketConnector::new().tls(site.client()).per_message_deflate(PerMessageDeflate::new());
+    let mut socket = connector.oneshot(request).await.unwrap().into_body();
+    let negotiated = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    assert_eq!(socket.extensions(), Some(negotiated));
+    echoed(&mut socket, Message::text("hello, ".repeat(1000))).await;
     echoed(&mut socket, large()).await;
 }
 

@@ -14,7 +14,7 @@ use tower_transport::{
     stack::OptimizedTransport,
     transport::{
         sse::{Event, SseDuplexServer, event_channel},
-        websocket::WebSocketService,
+        websocket::{PerMessageDeflate, WebSocketService},
     },
 };
 
@@ -45,10 +45,11 @@ impl Site {
             }
         };
         let acceptor = OptimizedTransport::builder().acceptor();
+        let websocket = WebSocketService::new(|socket, _| echo(socket));
         let app = Router::new()
             .route("/ready", get(|| async { "ready" }))
             .route("/events", get(feed))
-            .route_service("/ws", WebSocketService::new(|socket, _| echo(socket)))
+            .route_service("/ws", websocket.per_message_deflate(PerMessageDeflate::new()))
             .route_service("/sse", SseDuplexServer::new(|session, _| echo(session)).keep_alive(ALIVE))
             .route_service("/session", acceptor.upgrade(|session, _| echo(session)));
         let address = serve_axum(app).await;

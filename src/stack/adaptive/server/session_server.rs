@@ -223,6 +223,17 @@ impl SessionServer {
         self
     }
 
+    /// Accepts permessage-deflate from browsers and other clients over WebSocket. See
+    /// [`WebSocketService::per_message_deflate`](crate::transport::websocket::WebSocketService::per_message_deflate).
+    #[cfg(feature = "deflate")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
+    #[must_use]
+    pub fn per_message_deflate(mut self, deflate: crate::transport::websocket::PerMessageDeflate) -> Self {
+        let settings = self.settings();
+        settings.web_socket = settings.web_socket.clone().per_message_deflate(deflate);
+        self
+    }
+
     /// Returns a service of both HTTP transports by their paths, for bare hyper and for axum's `fallback_service`. Any
     /// other path is answered with 404. hyper must allow upgrades (`with_upgrades`).
     #[must_use]
