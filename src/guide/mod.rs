@@ -25,6 +25,7 @@ pages! {
     stability "stability.md"
     wire "wire.md"
     attacks "attacks.md"
+    conformance "conformance.md"
     benchmarks "benchmarks.md"
     architecture "ARCHITECTURE.md"
     decisions "decisions.md"
