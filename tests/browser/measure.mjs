@@ -72,7 +72,11 @@ try {
   const url = (path) => JSON.stringify(`ws://${listeners.get("main")}${path}`);
   browser = new Browser(process.env.CHROMIUM, temporary);
   const tab = await browser.open(`http://127.0.0.1:${http.address().port}/`);
-  while (!(await tab.evaluate("globalThis.ready === true"))) await new Promise((resolve) => setTimeout(resolve, 50));
+  const end = Date.now() + 20_000;
+  while (!(await tab.evaluate("globalThis.ready === true"))) {
+    if (Date.now() > end) throw new Error(`the client does not start: ${tab.log.join("; ")}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
   // In turns, and the best of each: other programs of the machine only make a run slower.
   const best = { bare: Infinity, ours: Infinity, layers: Infinity };
   for (let run = 0; run < 5; run++) {
