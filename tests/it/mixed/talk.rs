@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use proptest::prelude::*;
 use tokio::sync::Barrier;
-use tower_transport::{Message, QueueConfig, TransportExt};
+use tower_transport::{Error, Message, QueueConfig, TransportExt};
 
 use crate::mixed::{messages::Said, stack::Boxed};
 
@@ -45,7 +45,7 @@ pub(crate) fn last() -> Message {
     Message::text("that was it")
 }
 
-type Incoming = Option<Result<Message, tower_transport::Error>>;
+type Incoming = Option<Result<Message, Error>>;
 
 impl Part {
     /// Checks one item of the stream against the next that is due. Whether that was the last.
@@ -82,6 +82,14 @@ impl Part {
             }
         }
         false
+    }
+
+    /// A close that is cut reports that the last message may be lost with it.
+    fn check_close(&self, closed: Result<(), Error>) {
+        match closed {
+            Err(error) if !(self.may_be_cut && error.is_closed()) => panic!("{}: {error:?}", self.name),
+            _ => {}
+        }
     }
 
     /// Plays the part to its end.
@@ -122,7 +130,7 @@ impl Part {
         self.wait(&mut heard, &mut transport).await;
         if self.closes {
             transport.feed(last()).await.unwrap();
-            transport.close().await.unwrap();
+            self.check_close(transport.close().await);
             while transport.next().await.is_some() {}
         } else {
             let mut has_last = false;
@@ -134,7 +142,7 @@ impl Part {
     /// The peer may still need what only this end's polling does.
     async fn wait<S>(&self, heard: &mut usize, stream: &mut S)
     where
-        S: futures_util::Stream<Item = Result<Message, tower_transport::Error>> + Unpin,
+        S: futures_util::Stream<Item = Result<Message, Error>> + Unpin,
     {
         let mut done = Box::pin(self.both_are_done.wait());
         loop {
@@ -175,11 +183,11 @@ impl Part {
         if self.closes {
             let closing = tokio::spawn(async move {
                 sink.feed(last()).await.unwrap();
-                sink.close().await.unwrap();
-                sink
+                let closed = sink.close().await;
+                (sink, closed)
             });
             while stream.next().await.is_some() {}
-            closing.await.unwrap();
+            self.check_close(closing.await.unwrap().1);
         } else {
             let mut has_last = false;
             while !self.hear_end(&mut has_last, stream.next().await) {}
