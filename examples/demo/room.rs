@@ -38,7 +38,7 @@ const SYMBOLS: [&str; 24] = [
     "IRQ", "JIT", "KEY", "LUT", "MMU", "NAT", "RAM", "TCP",
 ];
 
-/// What the server sends.
+/// A message of the server.
 #[derive(Clone, Serialize)]
 #[serde(tag = "type")]
 enum Event {
@@ -48,7 +48,7 @@ enum Event {
     Tick { symbol: &'static str, number: u64, price: u32 },
 }
 
-/// What a page sends.
+/// A message of a page.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 enum Command {
@@ -56,7 +56,7 @@ enum Command {
     Say { number: u64, text: String },
 }
 
-/// What a page asks for beside its session, which may be blocked or stalled.
+/// A request that a page makes beside its session, which may be blocked or stalled.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
 pub(crate) enum Control {

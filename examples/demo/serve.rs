@@ -130,7 +130,7 @@ fn sessions(acceptor: OptimizedAcceptor<AdaptiveTransport>, room: Room) -> Sessi
     SessionServer::new(acceptor, move |session, parts| room.session(session, parts.uri)).sessions(MEMBERS).guard(guard)
 }
 
-/// What the page has to know of WebTransport.
+/// The facts that the page needs for WebTransport.
 pub(crate) struct WebTransportConfig {
     json: String,
     /// For the Content-Security-Policy.

@@ -1,4 +1,4 @@
-//! What the codecs of serde's formats have in common.
+//! The common part of the codecs of serde's formats.
 
 /// Defines the constructor and the traits of a codec with a [`SerdeBuffer`](super::buffer::SerdeBuffer) and settings
 /// that are `Copy`.

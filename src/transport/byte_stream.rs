@@ -78,7 +78,7 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// without `shutdown` drops the transport, with what was not flushed.
 pub struct ByteStream<T> {
     transport: T,
-    /// What is left of the message that is read.
+    /// The unread rest of the current message.
     chunk: Bytes,
     max_message: usize,
     reading: Reading,

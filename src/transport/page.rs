@@ -1,4 +1,4 @@
-//! What the transports of a page have in common: URLs for the browser, and the little that it tells about failures.
+//! The common part of a page's transports: URLs for the browser, and the little that it tells about failures.
 
 use http::Uri;
 use wasm_bindgen::{JsCast, JsValue};

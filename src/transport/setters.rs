@@ -1,4 +1,4 @@
-//! What connectors and servers have in common: their setters with the documentation, the future of a connector's call,
+//! The common part of connectors and servers: their setters with the documentation, the future of a connector's call,
 //! and the time limit of a handshake.
 
 use std::time::Duration;

@@ -24,7 +24,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const RSV1: u8 = 0x40;
 
-/// What is allocated beside the message: the inflater, and the spare room of a buffer.
+/// The memory beside the message: the inflater, and the spare room of a buffer.
 const BESIDE: usize = 64 * KIB;
 
 fn deflater() -> Compress {

@@ -221,7 +221,7 @@ mod native {
         }
     }
 
-    /// WebSockets for pages of its own origin, of which there are none.
+    /// WebSockets for pages of its own origin, from which no page comes.
     async fn serve_strictly(listener: TcpListener) {
         let upgrade = WebSocketService::new(|socket, _| echo(socket));
         while let Ok((tcp, _)) = listener.accept().await {

@@ -10,7 +10,7 @@
 //!
 //! The layer looks for the peer's address in the extensions of the request: a [`SocketAddr`], or else an [`IpAddr`]. If
 //! that is a trusted proxy, it reads the header from its end, over the addresses of trusted proxies, to the first
-//! address that is none of them. That is the client. The layer then removes the `SocketAddr`, and inserts the client's
+//! address that is not one of them. That is the client. The layer then removes the `SocketAddr`, and inserts the client's
 //! `IpAddr`: everything in this crate that looks for an address finds that one.
 //!
 //! | the request | the client is |

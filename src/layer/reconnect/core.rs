@@ -291,7 +291,7 @@ impl<Out> Core<Out> {
         let lost = self.abandon();
         // With `Fail`, earlier losses that nobody was told of are told with the end.
         self.lost_at_end += lost + self.buffer.take_report().unwrap_or(0);
-        // The counts first, then the state, then the wakers: whoever is woken finds everything.
+        // The counts first, then the state, then the wakers: a task that is woken finds everything.
         self.show_end();
         self.shared.wake_both();
     }

@@ -242,7 +242,7 @@ impl SessionCell {
         let mut session = self.lock();
         let borrower = session.borrower.take();
         if borrower.is_some() {
-            // What was shown last: the ledger itself is with the transport that does not return it.
+            // The state that was shown last: the ledger itself is with the transport that does not return it.
             session.lost += self.messages.load(Ordering::Relaxed) as u64;
             session.id = None;
             self.show_none();

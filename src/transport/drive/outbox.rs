@@ -285,7 +285,7 @@ impl<Out> Outbox<Out> {
         }
         // Other policies always take a message, and drop another one or close if there is no room.
         if self.backlog.waits() {
-            // Places are not handed over. Whoever asks gets one unless as many waiters are before it as there are
+            // Places are not handed over. A sender that asks gets one unless as many waiters are before it as there are
             // places, so a waiter that was dropped keeps none (docs/decisions.md).
             let ahead = self.waiters.ahead(ticket);
             let free = self.free();

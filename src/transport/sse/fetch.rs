@@ -90,7 +90,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// What happens to a redirect.
+/// The handling of a redirect.
 #[derive(Clone, Copy)]
 pub(super) enum Redirects {
     Follow,

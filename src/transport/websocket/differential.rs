@@ -88,7 +88,8 @@ fn right(first: u8, size: usize) -> Frame {
 }
 
 fn sizes() -> impl Strategy<Value = usize> {
-    prop_oneof![6 => 0..300_usize, 2 => 1000..5000_usize, 6 => LARGE - 2..LARGE + 3, 3 => LARGE..FRAME, 1 => FRAME - 1..FRAME + 2]
+    let (small, middle, large) = (0..300_usize, 1000..5000_usize, LARGE..FRAME);
+    prop_oneof![6 => small, 2 => middle, 6 => LARGE - 2..LARGE + 3, 3 => large, 1 => FRAME - 1..FRAME + 2]
 }
 
 fn frames() -> impl Strategy<Value = Vec<Frame>> {

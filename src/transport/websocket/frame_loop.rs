@@ -18,8 +18,8 @@
 //!                                                     └─────────┘
 //! ```
 //!
-//! Unless a message ends the call, all bytes of the input are taken. For a peer that has sent part of a frame, only that
-//! part is kept: a header and a control frame in `cut`, a payload in `message`.
+//! Unless a message ends the call, all bytes of the input are taken. For a peer that has sent part of a frame, only
+//! that part is kept: a header and a control frame in `cut`, a payload in `message`.
 
 use std::{fmt, mem};
 

@@ -11,8 +11,8 @@
 //! | server, over your own stream | [`WebSocketAcceptor`] |
 //! | either, after the handshake | [`WebSocket::client`], [`WebSocket::server`] over any `AsyncRead + AsyncWrite` |
 //!
-//! The frames are read and written by this module, HTTP is hyper's. It has what an open port needs: bounds that are on by
-//! default ([`Limits`](crate::Limits)), backpressure that reaches the socket, a close that ends, and errors that say
+//! The frames are read and written by this module, HTTP is hyper's. It has what an open port needs: bounds that are on
+//! by default ([`Limits`](crate::Limits)), backpressure that reaches the socket, a close that ends, and errors that say
 //! what failed. Its buffers are sized by measurement, see [`docs/benchmarks.md`](crate::guide::benchmarks).
 //!
 //! # Backpressure

@@ -19,7 +19,7 @@ fn run(script: &str) -> JsValue {
     Function::new_no_args(script).call0(&JsValue::NULL).unwrap()
 }
 
-/// What the browser says about the page.
+/// The browser's answers about the page.
 fn pretend(object: &str, property: &str, value: bool) {
     run(&format!("Object.defineProperty({object}, '{property}', {{ configurable: true, get: () => {value} }});"));
 }

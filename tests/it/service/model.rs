@@ -213,8 +213,8 @@ where
             let index = self.find(anchor, |task| task.is_kept && task.future.call.is_some()).unwrap();
             self.callers.swap_remove(index);
         }
-        // A handle that is kept in line holds up nobody. What a kept call or driver does for others, the next task that
-        // is polled takes over.
+        // A handle that is kept in line holds up nobody. The next task that is polled takes over the work of a
+        // kept call or driver.
         let kept = self.callers.iter().filter(|task| task.is_kept && task.future.call.is_some()).count();
         let is_driver_kept = self.driver.as_ref().is_some_and(|driver| driver.is_kept);
         let enough = kept + usize::from(is_driver_kept);

@@ -79,7 +79,8 @@ use crate::{
 ///
 /// [`Limits::message`](crate::Limits::message) applies to a message as it is received and again while it is inflated,
 /// always: a message that inflates to more ends the connection with 1009. Inflating it allocates at most the limit
-/// and 64 KiB, next to the compressed message. Data that is not deflate ends the connection with 1002, and text that is not UTF-8 with 1007.
+/// and 64 KiB, next to the compressed message. Data that is not deflate ends the connection with 1002, and text that is
+/// not UTF-8 with 1007.
 ///
 /// # Cost
 ///

@@ -17,7 +17,7 @@ const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 /// The window sizes that RFC 7692 allows. Zlib cannot compress with the first one.
 const WINDOW_BITS: RangeInclusive<u8> = 8..=MAX_WINDOW_BITS;
 
-/// What the two ends agreed on.
+/// The settings that the two ends agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Agreed {
     /// The server's messages to the client.
