@@ -156,7 +156,7 @@ async fn empty_blocks_cost_no_memory_and_little_time() {
 #[tokio::test]
 async fn a_reference_beyond_the_agreed_window_costs_nothing() {
     // A match 32 KiB back, where 9 bits were agreed on: understood, because the window here does not depend on it.
-    let plain = [vec![1; 300], (0..32_000_u32).map(|i| (i * i >> 7) as u8).collect(), vec![1; 300]].concat();
+    let plain = [vec![1; 300], (0..32_000_u32).map(|i| ((i * i) >> 7) as u8).collect(), vec![1; 300]].concat();
     let (mut attacker, victim) = tokio::io::duplex(MIB);
     let request = REQUEST.trim_end().to_owned()
         + "\r\nsec-websocket-extensions: permessage-deflate; client_max_window_bits=9\r\n\r\n";

@@ -101,7 +101,7 @@ impl<M> KeepingSink<M> {
         is_promised
     }
 
-    /// Sends an own message at once if there is room below, and otherwise [queues](Self::push) it. It is flushed with
+    /// Sends an own message at once if there is room below, and otherwise [queues](LayerSink::push) it. It is flushed with
     /// the messages of the user.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::{
 /// serve them all.
 ///
 /// Backpressure, errors and cancel safety are those of the transport inside. Each call costs one branch more than on
-/// that transport; nothing is boxed.
+/// that transport; nothing is boxed for a message.
 pub struct AdaptiveTransport {
     inner: Inner,
     /// On a client, the route to which a dead path is reported.
@@ -30,8 +30,10 @@ pub struct AdaptiveTransport {
     _held: Option<Box<dyn Send + Sync>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a WebSocket, the most common one, is not behind a pointer")]
 enum Inner {
-    WebTransport(WebTransportStream),
+    /// The largest by far; the others should not take its room.
+    WebTransport(Box<WebTransportStream>),
     WebSocket(WebSocket),
     Sse(SseDuplex),
 }
@@ -140,7 +142,7 @@ fn has_vanished(error: &Error) -> bool {
 
 impl From<WebTransportStream> for AdaptiveTransport {
     fn from(stream: WebTransportStream) -> Self {
-        Self { inner: Inner::WebTransport(stream), route: None, _held: None }
+        Self { inner: Inner::WebTransport(Box::new(stream)), route: None, _held: None }
     }
 }
 

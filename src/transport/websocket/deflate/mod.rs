@@ -104,8 +104,11 @@ pub struct PerMessageDeflate {
     peer_takes_over: Option<bool>,
     window_bits: u8,
     peer_window_bits: u8,
-    compress_if: Option<Arc<dyn Fn(&Message) -> bool + Send + Sync>>,
+    compress_if: Option<Arc<Predicate>>,
 }
+
+/// Whether a message is to be compressed.
+type Predicate = dyn Fn(&Message) -> bool + Send + Sync;
 
 impl PerMessageDeflate {
     /// Creates the default settings.
