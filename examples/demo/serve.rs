@@ -111,7 +111,7 @@ fn sessions(acceptor: OptimizedAcceptor<AdaptiveTransport>, room: Room) -> Sessi
     let guarded = room.clone();
     let guard = layer_fn(move |mut admit: Admit| {
         let room = guarded.clone();
-        service_fn(move |mut request: Request<()>| {
+        service_fn(move |request: Request<()>| {
             let kind = if request.uri().path() == "/sse" { TransportKind::Sse } else { TransportKind::WebSocket };
             let link = request.extensions().get().map(|ConnectInfo::<Peer>(peer)| Link::Tcp(peer.clone()));
             if query(request.uri(), "client").is_none_or(|id| !room.admit(id, kind, link)) {
@@ -119,10 +119,6 @@ fn sessions(acceptor: OptimizedAcceptor<AdaptiveTransport>, room: Room) -> Sessi
                 let mut refused = http::Response::new(Admission::default());
                 *refused.status_mut() = StatusCode::BAD_GATEWAY;
                 return ready(Ok(refused));
-            }
-            // A page cannot set a header that begins with `Sec-`, as SSE would need.
-            if let Some(offer) = request.headers_mut().remove("tower-transport-protocol") {
-                request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, offer);
             }
             admit.call(request)
         })
