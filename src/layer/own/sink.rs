@@ -319,6 +319,7 @@ impl<M> LayerSink<M> {
         }
     }
 
+    #[inline(never)]
     fn poll_ready_behind<T>(&mut self, inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,
@@ -365,6 +366,7 @@ impl<M> LayerSink<M> {
         self.send_behind(inner, message)
     }
 
+    #[inline(never)]
     fn send_behind<T>(&mut self, inner: Pin<&mut T>, message: M) -> Result<(), Error>
     where
         T: Sink<M, Error: Into<Error>>,
@@ -412,6 +414,7 @@ impl<M> LayerSink<M> {
         }
     }
 
+    #[inline(never)]
     fn poll_flush_behind<T>(&mut self, mut inner: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
     where
         T: Sink<M, Error: Into<Error>>,

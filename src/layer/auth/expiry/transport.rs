@@ -226,7 +226,7 @@ where
         if *this.is_plain {
             return this.inner.start_send(message).map_err(Into::into);
         }
-        this.sink.start_send(this.inner, trailer::close(trailer::Layer::Auth, message))
+        Self::start_marked(this.sink, this.inner, message)
     }
 
     #[inline]
@@ -323,6 +323,13 @@ where
     T: Transport<Message>,
     V: Verify<Response: Principal>,
 {
+    /// Sends a message of the user that must not be taken for one of this layer.
+    #[inline(never)]
+    fn start_marked(sink: &mut LayerSink<Message>, inner: Pin<&mut T>, message: Message) -> Result<(), Error> {
+        sink.start_send(inner, trailer::close(trailer::Layer::Auth, message))
+    }
+
+    #[inline(never)]
     fn poll_ready_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
@@ -334,6 +341,7 @@ where
         }
     }
 
+    #[inline(never)]
     fn poll_flush_with_care(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             self.as_mut().look_at_alarm();
