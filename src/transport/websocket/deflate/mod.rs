@@ -1,6 +1,7 @@
 //! The extension permessage-deflate ([RFC 7692](https://www.rfc-editor.org/rfc/rfc7692)).
 
 mod codec;
+mod extensions;
 mod negotiation;
 mod prepared;
 

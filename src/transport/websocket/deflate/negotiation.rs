@@ -1,11 +1,13 @@
-//! The negotiation of permessage-deflate (RFC 7692, section 7.1) in `Sec-WebSocket-Extensions` (RFC 6455, section 9.1),
-//! as pure functions over header values.
+//! The negotiation of permessage-deflate (RFC 7692, section 7.1), as pure functions over header values.
 
-use std::{borrow::Cow, fmt::Write, ops::RangeInclusive};
+use std::{fmt::Write, ops::RangeInclusive};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header::SEC_WEBSOCKET_EXTENSIONS};
 
-use super::{PerMessage, PerMessageDeflate};
+use super::{
+    PerMessage, PerMessageDeflate,
+    extensions::{Extension, Malformed},
+};
 use crate::{Error, transport::refusal::Refusal, zlib::MAX_WINDOW_BITS};
 
 const NAME: &str = "permessage-deflate";
@@ -53,10 +55,6 @@ enum BadAnswer {
     Parameters(&'static str),
 }
 
-/// A header that does not conform to the grammar of RFC 6455, section 9.1. Both ends must fail the connection then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Malformed;
-
 impl PerMessageDeflate {
     /// Returns the client's offer.
     pub(crate) fn offer(&self) -> HeaderValue {
@@ -88,7 +86,7 @@ impl PerMessageDeflate {
 
     fn check(&self, headers: &HeaderMap) -> Result<Option<Agreed>, BadAnswer> {
         let offered = self.offered();
-        let mut extensions = parse(headers).map_err(|Malformed| BadAnswer::Malformed)?.into_iter();
+        let mut extensions = Extension::parse_all(headers).map_err(|Malformed| BadAnswer::Malformed)?.into_iter();
         let Some(extension) = extensions.next() else { return Ok(None) };
         if extension.name != NAME || extensions.next().is_some() {
             return Err(BadAnswer::NotOffered);
@@ -136,7 +134,7 @@ impl PerMessageDeflate {
     }
 
     fn choose(&self, headers: &HeaderMap) -> Result<Option<Parameters>, Malformed> {
-        let offers = parse(headers)?;
+        let offers = Extension::parse_all(headers)?;
         Ok(offers.iter().filter(|offer| offer.name == NAME).find_map(|offer| {
             // An offer that is invalid is declined, and the next one considered (RFC 7692, section 7.1).
             self.answer(Parameters::parse(offer).ok()?)
@@ -254,95 +252,6 @@ fn flag(is_set: &mut bool, value: Option<&str>) -> Result<bool, &'static str> {
 fn window_bits(value: &str) -> Option<u8> {
     let bits = value.parse().ok().filter(|bits| WINDOW_BITS.contains(bits))?;
     (value.len() == if bits < 10 { 1 } else { 2 }).then_some(bits)
-}
-
-/// One element of `Sec-WebSocket-Extensions`.
-#[derive(Debug, PartialEq, Eq)]
-struct Extension<'a> {
-    name: &'a str,
-    parameters: Vec<(&'a str, Option<Cow<'a, str>>)>,
-}
-
-/// Parses all lines of the header, in order.
-fn parse(headers: &HeaderMap) -> Result<Vec<Extension<'_>>, Malformed> {
-    let mut extensions = Vec::new();
-    for value in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
-        parse_line(value.to_str().map_err(|_| Malformed)?, &mut extensions)?;
-    }
-    Ok(extensions)
-}
-
-fn parse_line<'a>(line: &'a str, extensions: &mut Vec<Extension<'a>>) -> Result<(), Malformed> {
-    let mut input = Input(line);
-    loop {
-        // A list may have empty elements (RFC 9110, section 5.6.1.2).
-        while input.skip(',') {}
-        if input.is_empty() {
-            return Ok(());
-        }
-        let mut extension = Extension { name: input.token()?, parameters: Vec::new() };
-        while input.skip(';') {
-            let name = input.token()?;
-            let value = if input.skip('=') { Some(input.value()?) } else { None };
-            extension.parameters.push((name, value));
-        }
-        extensions.push(extension);
-        if !input.is_empty() && !input.skip(',') {
-            return Err(Malformed);
-        }
-    }
-}
-
-/// The rest of a header value. Optional whitespace in front of what is read is skipped.
-struct Input<'a>(&'a str);
-
-impl<'a> Input<'a> {
-    fn skip_space(&mut self) {
-        self.0 = self.0.trim_start_matches([' ', '\t']);
-    }
-
-    fn is_empty(&mut self) -> bool {
-        self.skip_space();
-        self.0.is_empty()
-    }
-
-    fn skip(&mut self, separator: char) -> bool {
-        self.skip_space();
-        let rest = self.0.strip_prefix(separator);
-        self.0 = rest.unwrap_or(self.0);
-        rest.is_some()
-    }
-
-    fn token(&mut self) -> Result<&'a str, Malformed> {
-        self.skip_space();
-        let length = self.0.find(|c| !is_token(c)).unwrap_or(self.0.len());
-        let (token, rest) = self.0.split_at(length);
-        self.0 = rest;
-        if token.is_empty() { Err(Malformed) } else { Ok(token) }
-    }
-
-    /// Reads a token, or a quoted string whose content is a token.
-    fn value(&mut self) -> Result<Cow<'a, str>, Malformed> {
-        if !self.skip('"') {
-            return self.token().map(Cow::Borrowed);
-        }
-        let mut value = String::new();
-        let mut rest = self.0.chars();
-        loop {
-            match rest.next().ok_or(Malformed)? {
-                '"' => break,
-                '\\' => value.push(rest.next().ok_or(Malformed)?),
-                c => value.push(c),
-            }
-        }
-        self.0 = rest.as_str();
-        if value.is_empty() || !value.chars().all(is_token) { Err(Malformed) } else { Ok(Cow::Owned(value)) }
-    }
-}
-
-/// Returns whether this is a character of a token (RFC 9110, section 5.6.2).
-fn is_token(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
 #[cfg(test)]
@@ -588,13 +497,13 @@ mod tests {
             let headers = headers(&[&line]);
             let chosen = server.choose(&headers).unwrap();
             // The first valid offer without the one window that zlib cannot use.
-            let first = parse(&headers).unwrap().iter().find_map(|offer| {
+            let first = Extension::parse_all(&headers).unwrap().iter().find_map(|offer| {
                 Parameters::parse(offer).ok().filter(|offer| offer.server_max_window_bits != Some(8))
             });
             prop_assert_eq!(chosen.is_some(), first.is_some());
             if let (Some(chosen), Some(offer)) = (chosen, first) {
                 let value: HeaderMap = [(SEC_WEBSOCKET_EXTENSIONS, chosen.to_value())].into_iter().collect();
-                let answer = Parameters::parse(&parse(&value).unwrap()[0]).unwrap();
+                let answer = Parameters::parse(&Extension::parse_all(&value).unwrap()[0]).unwrap();
                 prop_assert!(answer.server_no_context_takeover >= offer.server_no_context_takeover);
                 if let Some(most) = offer.server_max_window_bits {
                     prop_assert!(answer.server_max_window_bits.unwrap() <= most);
