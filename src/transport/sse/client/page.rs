@@ -78,33 +78,7 @@ impl SseConnector {
         self
     }
 
-    /// Sets the maximum length of a line that is not data, in bytes: see [`Parser::max_line`]. Defaults to 64 KiB.
-    #[must_use]
-    pub fn max_line(mut self, bytes: usize) -> Self {
-        self.max_line = bytes;
-        self
-    }
-
-    /// Sets how long the stream may be silent, comments included, before it ends with an error for which
-    /// [`is_timeout`](Error::is_timeout) is true. Defaults to no limit, since a server need not send anything.
-    #[must_use]
-    pub fn max_silence(mut self, time: Duration) -> Self {
-        self.max_silence = Some(time);
-        self
-    }
-
-    /// Returns the id that the next connection sends as `Last-Event-ID`, or an empty string. To continue from it in
-    /// another page, send it as that header in the request; it is used until an event brings another one.
-    #[must_use]
-    pub fn last_event_id(&self) -> String {
-        self.memory.last_event_id()
-    }
-
-    /// Returns the reconnect delay that the server asked for, if any.
-    #[must_use]
-    pub fn retry(&self) -> Option<Duration> {
-        self.memory.retry()
-    }
+    event_source_methods!("page");
 
     /// Connects to `url`, without headers of your own, and returns the transport.
     ///
