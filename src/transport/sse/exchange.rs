@@ -57,14 +57,11 @@ fn last_event_id_header(id: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(id.as_bytes()).ok().filter(|_| fits)
 }
 
-/// Leaves out what the browser does itself, and offers the subprotocols by a name that a page may use.
+/// Leaves out the headers that the browser sets itself.
 #[cfg(target_arch = "wasm32")]
-pub(super) fn for_a_page(headers: &mut HeaderMap, protocol: &HeaderName) {
+pub(super) fn for_a_page(headers: &mut HeaderMap) {
     headers.remove(header::ACCEPT_ENCODING);
     headers.remove(header::CACHE_CONTROL);
-    if let Some(offered) = headers.remove(header::SEC_WEBSOCKET_PROTOCOL) {
-        headers.insert(protocol, offered);
-    }
 }
 
 /// Creates the request to `target`.

@@ -4,7 +4,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use tower_service::Service;
 
 use super::transport::{Memory, Sse};
@@ -100,15 +100,13 @@ impl SseConnector {
     }
 
     async fn open(self, request: Request<()>) -> Result<Response<Sse>, Error> {
-        const PROTOCOL: HeaderName = HeaderName::from_static("tower-transport-protocol");
-
         let (parts, ()) = request.into_parts();
         if parts.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
             return Err(Error::config("a page cannot offer subprotocols to a server of plain events"));
         }
         let id = self.memory.begin(&parts.uri, exchange::first_id(&parts.headers)?);
         let mut headers = exchange::headers(parts.headers, &[] as &[HeaderValue], &id)?;
-        exchange::for_a_page(&mut headers, &PROTOCOL);
+        exchange::for_a_page(&mut headers);
         let answer = fetch::send(&Method::GET, &parts.uri, &headers, None, Redirects::Follow).await?;
         if answer.status() != StatusCode::OK {
             return Err(fetch::refusal(answer).await);

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tower_service::Service;
 
 use super::{
@@ -140,7 +140,10 @@ impl SseDuplexConnector {
         let uri = parts.uri;
         let mut headers = exchange::headers(parts.headers, &self.subprotocols, "")?;
         let names = offered(&headers);
-        exchange::for_a_page(&mut headers, &names::PROTOCOL);
+        exchange::for_a_page(&mut headers);
+        if let Some(offered) = headers.remove(header::SEC_WEBSOCKET_PROTOCOL) {
+            headers.insert(names::PROTOCOL, offered);
+        }
         let answer = fetch::send(&Method::GET, &uri, &headers, None, Redirects::Refuse).await?;
         if answer.status() != StatusCode::OK {
             return Err(fetch::refusal(answer).await);
