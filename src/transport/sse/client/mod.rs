@@ -13,16 +13,17 @@ macro_rules! event_source_methods {
         /// Sets how long the stream may be silent, comments included, before it ends with an error for which
         /// [`is_timeout`](Error::is_timeout) is true. Defaults to no limit, since a server need not send anything.
         ///
-        /// This detects a server that is gone without closing the connection. Use two or three times the interval of the
-        /// server's keep-alive comments (15 s for an [`EventStream`](crate::transport::sse::EventStream)).
+        /// This detects a server that is gone without closing the connection. Use two or three times the interval of
+        /// the server's keep-alive comments (15 s for an [`EventStream`](crate::transport::sse::EventStream)).
         #[must_use]
         pub fn max_silence(mut self, time: Duration) -> Self {
             self.max_silence = Some(time);
             self
         }
 
-        /// Returns the id that the next connection sends as `Last-Event-ID`, or an empty string. To continue from it in
-        #[doc = concat!("another ", $place, ", send it as that header in the request; it is used until an event brings another one.")]
+        /// Returns the id that the next connection sends as `Last-Event-ID`, or an empty string.
+        #[doc = concat!("To continue from it in another ", $place, ", send it as that header in the request;")]
+        /// it is used until an event brings another one.
         #[must_use]
         pub fn last_event_id(&self) -> String {
             self.memory.last_event_id()
