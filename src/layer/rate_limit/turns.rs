@@ -38,7 +38,11 @@ impl Turns {
     /// Gives up a turn whose time has not come, in favor of callers that come later.
     pub(super) fn give_up(&self, turn: Turn, now: u64) {
         if turn.at > now {
-            let _ = self.last.fetch_update(Relaxed, Relaxed, |last| Some(last.saturating_sub(turn.cells)));
+            let mut last = self.last.load(Relaxed);
+            let earlier = |last: u64| last.saturating_sub(turn.cells);
+            while let Err(other) = self.last.compare_exchange_weak(last, earlier(last), Relaxed, Relaxed) {
+                last = other;
+            }
         }
     }
 }

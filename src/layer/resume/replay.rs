@@ -235,8 +235,14 @@ impl Pool {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        let mut used = self.used.load(Ordering::Relaxed);
+        while let Some(more) = used.checked_add(bytes).filter(|more| *more <= self.limit) {
+            match self.used.compare_exchange_weak(used, more, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(other) => used = other,
+            }
+        }
+        false
     }
 
     /// Takes bytes that are held already, even over the limit.
