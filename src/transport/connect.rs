@@ -10,6 +10,10 @@ use crate::Error;
 /// error is `Into<`[`Error`]`>`, including connectors under layers of tower or tower-http. The table in
 /// `layer::http` lists which of tower-http's layers fit directly, and which by `http_layer`. The response carries the
 /// peer's side of the handshake: status, headers (subprotocol, cookies) and extensions.
+///
+/// In a bound that names the error, write `impl Connect<Transport = T, ConnectError = Error>`. The same bound with
+/// `Error = Error`, the associated type of `Service`, leaves the compiler two names for one type: rustc's next trait
+/// solver asks for type annotations where such a connector is used.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a connector",
     label = "not a `Service<http::Request<()>>` that answers with a transport as the body",

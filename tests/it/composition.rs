@@ -44,7 +44,8 @@ const SECOND: Duration = Duration::from_secs(1);
 type OnceConnector<T> = Arc<Mutex<Option<T>>>;
 
 /// A connector that makes one connection, over a channel, and the other end of it.
-fn connector() -> (impl Connect<Transport = Channel, Error = Error, Future: Send> + Clone + Send + Sync, Channel) {
+fn connector() -> (impl Connect<Transport = Channel, ConnectError = Error, Future: Send> + Clone + Send + Sync, Channel)
+{
     let (near, far) = channel::<Message, Message>(8);
     let near: OnceConnector<Channel> = Arc::new(Mutex::new(Some(near)));
     let connect = service_fn(move |_: Request<()>| {
