@@ -126,6 +126,7 @@ while let Some(order) = receiver.receive().await {
 //! | `dev-certificate` | 100 | - | a certificate for WebTransport in development, created by one call |
 //! | `tls` | 28 | - | `wss://` and `https://` with your own rustls configuration |
 //! | `tls-platform-roots` | 31 | - | `wss://` and `https://` with the operating system's root certificates |
+//! | `proxy` | 25 | - | `Dialer::proxy_from_env` and SOCKS 5, for the connectors of WebSocket and SSE |
 //! | `axum` | 17 | - | an axum extractor for the WebSocket handshake, and event streams as axum responses |
 //! | `rkyv` | 29 | yes | `codec::RkyvCodec`: zero-copy views or owned values |
 //! | `json` (default) | 17 | yes | `codec::JsonCodec` |
@@ -155,7 +156,7 @@ while let Some(order) = receiver.receive().await {
 //! | `context` | 81 | client | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 227 | all of them | all of the above |
+//! | `full` | 230 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of

@@ -120,8 +120,8 @@ macro_rules! dialer_setters {
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 macro_rules! default_dialer_setters {
     () => {
-        /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
-        /// requires credentials.
+        /// Connects through a proxy: `http://host:port`, or `socks5://` or `socks5h://` with the feature `proxy`. See
+        /// [`Dialer::proxy`](crate::transport::dial::Dialer::proxy).
         ///
         /// # Errors
         ///
@@ -129,6 +129,20 @@ macro_rules! default_dialer_setters {
         /// another scheme, a path, or a port over 65535.
         pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
             self.dialer = self.dialer.proxy(proxy)?;
+            Ok(self)
+        }
+
+        /// Connects through the proxies of the environment: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`. See
+        /// [`Dialer::proxy_from_env`](crate::transport::dial::Dialer::proxy_from_env).
+        ///
+        /// # Errors
+        ///
+        /// Returns an error for which [`is_config`](crate::Error::is_config) is true if a variable is not the URL of a
+        /// supported proxy.
+        #[cfg(feature = "proxy")]
+        #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+        pub fn proxy_from_env(mut self) -> Result<Self, crate::Error> {
+            self.dialer = self.dialer.proxy_from_env()?;
             Ok(self)
         }
 
@@ -140,11 +154,11 @@ macro_rules! default_dialer_setters {
             self
         }
 
-        /// Returns the proxy or the Unix socket through which it connects.
+        /// Returns the proxy or the Unix socket through which it connects to the server of `uri`.
         #[cfg(feature = "adaptive")]
         #[allow(dead_code, reason = "the adaptive connector uses no plain event stream")]
-        pub(crate) fn route(&self) -> Option<String> {
-            self.dialer.route()
+        pub(crate) fn route(&self, uri: &http::Uri) -> Option<String> {
+            self.dialer.route(uri)
         }
     };
 }

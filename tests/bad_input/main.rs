@@ -15,6 +15,7 @@ mod frames;
 mod heartbeat;
 mod keys;
 mod memory;
+mod proxies;
 mod queue;
 mod requests;
 mod responses;

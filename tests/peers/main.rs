@@ -1,6 +1,7 @@
 //! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite;
 //! our server is hyper with our upgrade. Of event streams: Node.js `eventsource` and `undici`, Python `httpx-sse`, and
-//! a server of Node.js `http`. And proxies in between: nginx and HAProxy.
+//! a server of Node.js `http`. And proxies in between: nginx, HAProxy and Envoy, and on the way out microsocks and
+//! tinyproxy.
 //!
 //! `tests/install` brings the peers that are not Rust; `TOWER_TRANSPORT_NO_PEERS=1` passes over them.
 
@@ -17,6 +18,7 @@ mod process;
 mod proxies;
 mod sse_duplex;
 mod tungstenite_client;
+mod way_out;
 
 use support::within;
 

@@ -203,7 +203,7 @@ impl AdaptiveConnector {
         }
         let (origin, mut endpoints) = self.endpoints.resolve(request.uri())?;
         for endpoint in &mut endpoints {
-            endpoint.candidate.via = self.connectors.via(endpoint.candidate.kind).map(Into::into);
+            endpoint.candidate.via = self.connectors.via(endpoint).map(Into::into);
         }
         // A proxy of one connector is no proxy of the others, so each endpoint has its own route.
         let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.candidate.kind).collect();
@@ -296,12 +296,12 @@ struct Connectors {
 }
 
 impl Connectors {
-    /// Returns the proxy or the Unix socket through which `kind` connects.
-    fn via(&self, kind: TransportKind) -> Option<String> {
-        match kind {
+    /// Returns the proxy or the Unix socket through which the connector of `endpoint` connects.
+    fn via(&self, endpoint: &super::endpoints::Endpoint) -> Option<String> {
+        match endpoint.candidate.kind {
             TransportKind::WebTransport => None,
-            TransportKind::WebSocket => self.web_socket.route(),
-            TransportKind::Sse => self.sse.route(),
+            TransportKind::WebSocket => self.web_socket.route(&endpoint.uri),
+            TransportKind::Sse => self.sse.route(&endpoint.uri),
         }
     }
 }

@@ -19,12 +19,15 @@
 //! Once only WebTransport is left and the server (or a proxy) has answered over TCP, UDP has 3 s more to produce a
 //! packet, or 1 s if it was dead or silent recently. A network without UDP therefore does not hold up a reconnect.
 //!
+//! Each connector has its own proxy, set by
+//! [`WebSocketConnector::proxy`](crate::transport::websocket::WebSocketConnector::proxy) and its kin. WebTransport runs over UDP and uses none. Rule it out with [`Endpoints::without`] if nothing may go around the proxy.
+//!
 //! # Fallback rules
 //!
 //! | error | [`Reason`] | WebTransport | WebSocket | SSE + POST |
 //! |---|---|---|---|---|
 //! | authentication: 401, 403 | `Auth` | stops all | stops all | stops all |
-//! | a proxy's 407 | `Auth` | - | stops the proxy | stops the proxy |
+//! | a proxy's 407; a SOCKS proxy that does not permit it | `Auth` | - | stops the proxy | stops the proxy |
 //! | a URL or a setting that cannot work | `Config` | stops all | stops all | others go on (it may be a redirect) |
 //! | 429; 503 with `Retry-After`, or over UDP; a rate limit | `Busy` | stops authority | the same | the same |
 //! | the name does not resolve | `Dns` | stops the host | stops the host | stops the host |

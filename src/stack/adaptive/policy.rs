@@ -47,7 +47,7 @@ pub(super) fn diagnose(kind: TransportKind, error: &Error) -> Diagnosis {
     use Effect::{FallBack, Stop};
 
     let over_udp = kind == TransportKind::WebTransport;
-    let (reason, effect) = if error.status() == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) {
+    let (reason, effect) = if is_auth_of_proxy(error) {
         (Reason::Auth, Stop(Scope::Proxy))
     } else if error.is_auth() {
         (Reason::Auth, Stop(Scope::All))
@@ -74,6 +74,15 @@ pub(super) fn diagnose(kind: TransportKind, error: &Error) -> Diagnosis {
         (Reason::Other, FallBack)
     };
     Diagnosis { reason, effect }
+}
+
+/// Returns whether a proxy requires other credentials, or does not permit the connection by SOCKS.
+fn is_auth_of_proxy(error: &Error) -> bool {
+    #[cfg(feature = "proxy")]
+    if error.is_auth() && crate::transport::dial::is_of_socks_proxy(error) {
+        return true;
+    }
+    error.status() == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED)
 }
 
 fn is_busy(kind: TransportKind, error: &Error) -> bool {
@@ -152,6 +161,11 @@ mod tests {
     #[test]
     fn whom_a_proxy_refuses_it_refuses_whatever_it_carries() {
         check(&TCP, &[status(407)], Reason::Auth, Stop(Scope::Proxy));
+        #[cfg(feature = "proxy")]
+        {
+            let socks = || Error::auth("").with_source(tokio_socks::Error::PasswordAuthFailure(1));
+            check(&TCP, &[socks(), socks().context("")], Reason::Auth, Stop(Scope::Proxy));
+        }
     }
 
     #[test]

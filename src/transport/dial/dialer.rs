@@ -6,19 +6,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::Uri;
 use tokio::net::TcpStream;
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::{self, ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
-use super::{Socket, exchange};
+#[cfg(feature = "proxy")]
+use super::proxy::Environment;
+use super::{Socket, proxy::Proxy};
 use crate::{
     Error,
     transport::{race, target::Target},
 };
 
-/// The dialer that connectors use by default: TCP, an HTTP proxy, or a Unix socket, without TLS.
+/// The dialer that connectors use by default: TCP, a proxy, or a Unix socket, without TLS.
 ///
 /// It is a `Service<http::Uri>` that connects to the URI's host and port. Use it below a dialer of your own that adds
 /// to it, for example tower's `TimeoutLayer` or a limit on concurrent attempts:
@@ -46,26 +48,35 @@ use crate::{
 ///
 /// Returns an error for which one of these is true:
 ///
-/// - [`is_config`](Error::is_config) if the URI cannot work.
+/// - [`is_config`](Error::is_config) if the URI cannot work, or if the proxy does not support such a request.
 /// - [`is_dns`](Error::is_dns) if the name does not resolve.
-/// - [`is_refused`](Error::is_refused) if no address accepts the connection.
-/// - [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) if the proxy refuses.
+/// - [`is_refused`](Error::is_refused) if no address accepts the connection, or if a SOCKS proxy reports that.
+/// - [`is_status`](Error::is_status) if an HTTP proxy refuses. [`Error::status`] returns its answer.
+/// - [`is_auth`](Error::is_auth) if the proxy refuses for lack of permission, or requires other credentials.
+/// - [`is_protocol`](Error::is_protocol) if the proxy does not speak its protocol.
+///
+/// The message of a proxy's error names the proxy without its user and password.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future drops the connection attempt.
 #[derive(Clone, Default)]
 pub struct Dialer {
-    proxy: Option<Proxy>,
-    #[cfg(unix)]
-    unix: Option<std::path::PathBuf>,
+    route: Route,
+    /// Whether the server is dialed for `https://` or `wss://`, which the URI does not tell.
+    is_secure: Option<bool>,
 }
 
-/// An HTTP proxy that supports CONNECT.
-#[derive(Clone)]
-struct Proxy {
-    target: Target,
-    authorization: Option<HeaderValue>,
+/// The first hop of a connection.
+#[derive(Clone, Default)]
+enum Route {
+    #[default]
+    Direct,
+    Proxy(Proxy),
+    #[cfg(feature = "proxy")]
+    Environment(std::sync::Arc<Environment>),
+    #[cfg(unix)]
+    Unix(std::path::PathBuf),
 }
 
 impl Dialer {
@@ -75,51 +86,103 @@ impl Dialer {
         Self::default()
     }
 
-    /// Connects through an HTTP proxy by CONNECT. The URL is `http://host:port`, with `user:password@` if the proxy
-    /// requires credentials.
+    /// Connects through a proxy. Replaces a proxy or a Unix socket that was set before.
+    ///
+    /// | URL | protocol | resolves the server's name | default port |
+    /// |---|---|---|---|
+    /// | `http://host:port` | HTTP with CONNECT | the proxy | 80 |
+    /// | `socks5://host:port` (feature `proxy`) | SOCKS 5 (RFC 1928) | this machine | 1080 |
+    /// | `socks5h://host:port` (feature `proxy`) | SOCKS 5 | the proxy | 1080 |
+    ///
+    /// Write credentials as `user:password@` in front of the host, percent-encoded. They are in no error, log or
+    /// `Debug` output, and travel to the proxy in plaintext.
     ///
     /// # Errors
     ///
     /// Returns an error for which [`is_config`](Error::is_config) is true if the URL has another form: another scheme,
     /// a path, or a port over 65535.
     pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
-        let target = Target::parse(proxy)?;
-        if target.secure {
-            return Err(Error::config("https:// to a proxy is not supported; use http://"));
-        }
-        if target.path != "/" {
-            return Err(Error::config("the URL of a proxy must not have a path or a query; use http://host:port"));
-        }
-        let authorization = target.authorization().cloned();
-        self.proxy = Some(Proxy { target, authorization });
+        self.route = Route::Proxy(Proxy::parse(proxy)?);
         Ok(self)
     }
 
-    /// Connects over the Unix socket at `path`, whatever the URI.
+    /// Connects through the proxies that the environment names, as curl does. The variables are read now. Replaces a
+    /// proxy or a Unix socket that was set before.
+    ///
+    /// | variable | proxy for |
+    /// |---|---|
+    /// | `HTTP_PROXY`, `http_proxy` | `http://` and `ws://` |
+    /// | `HTTPS_PROXY`, `https_proxy` | `https://` and `wss://` |
+    /// | `ALL_PROXY`, `all_proxy` | schemes without a variable of their own |
+    /// | `NO_PROXY`, `no_proxy` | the servers that are dialed directly |
+    ///
+    /// The first of two names that is set counts. A proxy is a URL as in [`proxy`](Self::proxy); `host:port` alone
+    /// means `http://`. `NO_PROXY` lists host names (`example.com` includes its subdomains), addresses and networks
+    /// (`10.0.0.0/8`), separated by commas; `*` means all servers. No server is exempt by default, not even
+    /// `localhost`. If `REQUEST_METHOD` is set, `HTTP_PROXY` is ignored: to a CGI program it comes from its client.
+    ///
+    /// The URI of a dialer does not tell whether TLS follows. Below a layer of your own, this dialer therefore takes
+    /// `HTTPS_PROXY` for port 443 and `HTTP_PROXY` for every other port.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for which [`is_config`](Error::is_config) is true if a variable is not the URL of a supported
+    /// proxy. The message names the variable.
+    #[cfg(feature = "proxy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    pub fn proxy_from_env(mut self) -> Result<Self, Error> {
+        let environment = Environment::read(|name| std::env::var(name).ok())?;
+        self.route = Route::Environment(std::sync::Arc::new(environment));
+        Ok(self)
+    }
+
+    /// Connects over the Unix socket at `path`, whatever the URI. Replaces a proxy that was set before.
     #[cfg(unix)]
     #[must_use]
     pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.unix = Some(path.into());
+        self.route = Route::Unix(path.into());
         self
     }
 
-    /// Returns the proxy or Unix socket between this end and its targets, if any. Connections that share it also share
-    /// its failures.
+    /// Tells whether the server is dialed for a URL with TLS.
+    pub(super) fn set_secure(&mut self, is_secure: bool) {
+        self.is_secure = Some(is_secure);
+    }
+
+    /// Returns the proxy to `target`, if there is one.
+    #[cfg_attr(not(feature = "proxy"), allow(unused_variables, reason = "only the environment depends on the target"))]
+    fn proxy_to(&self, target: &Target, is_secure: bool) -> Option<&Proxy> {
+        match &self.route {
+            Route::Proxy(proxy) => Some(proxy),
+            #[cfg(feature = "proxy")]
+            Route::Environment(environment) => environment.proxy(target, is_secure),
+            _ => None,
+        }
+    }
+
+    /// Returns the proxy or Unix socket between this end and the server of `uri`, if any. Connections that share it
+    /// also share its failures.
     #[cfg(feature = "adaptive")]
-    pub(crate) fn route(&self) -> Option<String> {
+    pub(crate) fn route(&self, uri: &Uri) -> Option<String> {
         #[cfg(unix)]
-        if let Some(path) = &self.unix {
+        if let Route::Unix(path) = &self.route {
             return Some(format!("unix:{}", path.display()));
         }
-        self.proxy.as_ref().map(|proxy| proxy.target.host_and_port())
+        let target = Target::parse(uri).ok()?;
+        self.proxy_to(&target, target.secure).map(Proxy::name)
     }
 
     async fn dial(self, uri: Uri) -> Result<Socket, Error> {
         #[cfg(unix)]
-        if let Some(path) = &self.unix {
+        if let Route::Unix(path) = &self.route {
             return Ok(tokio::net::UnixStream::connect(path).await?.into());
         }
-        tcp(&Target::parse(&uri)?, self.proxy.as_ref()).await
+        let target = Target::parse(&uri)?;
+        match self.proxy_to(&target, self.is_secure.unwrap_or(target.port == 443)) {
+            Some(proxy) => proxy.connect(&target).await,
+            // All addresses of the name race (RFC 8305).
+            None => Ok(Socket::dialled(race::connect(&target.dialled_host(), target.port, connect).await?)),
+        }
     }
 }
 
@@ -145,56 +208,24 @@ connecting! {
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Dialer");
-        debug.field("proxy", &self.proxy.as_ref().map(|proxy| &proxy.target.authority));
-        #[cfg(unix)]
-        debug.field("unix", &self.unix);
+        match &self.route {
+            Route::Direct => &mut debug,
+            Route::Proxy(proxy) => debug.field("proxy", &proxy.name()),
+            #[cfg(feature = "proxy")]
+            Route::Environment(_) => debug.field("proxy", &"from the environment"),
+            #[cfg(unix)]
+            Route::Unix(path) => debug.field("unix", path),
+        };
         debug.finish()
     }
 }
 
-/// Opens a TCP stream to `target`, through the proxy if there is one. All addresses of the name race (RFC 8305).
-async fn tcp(target: &Target, proxy: Option<&Proxy>) -> Result<Socket, Error> {
-    let dialled = proxy.map_or(target, |proxy| &proxy.target);
-    let socket = Socket::dialled(race::connect(&dialled.dialled_host(), dialled.port, connect).await?);
-    match proxy {
-        None => Ok(socket),
-        Some(proxy) => tunnel(socket, target, proxy).await,
-    }
-}
-
-async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     let fail = |error| Error::from(error).context(format!("connecting to {address} failed"));
     let stream = TcpStream::connect(address).await.map_err(fail)?;
     // Messages are small, and the layers above decide when to flush.
     stream.set_nodelay(true).map_err(fail)?;
     Ok(stream)
-}
-
-/// Opens a tunnel with CONNECT (RFC 9110, section 9.3.6).
-async fn tunnel(socket: Socket, target: &Target, proxy: &Proxy) -> Result<Socket, Error> {
-    let authority = target.host_and_port();
-    let mut request = Request::builder().method(Method::CONNECT).uri(&authority).header(header::HOST, &authority);
-    if let Some(authorization) = &proxy.authorization {
-        request = request.header(header::PROXY_AUTHORIZATION, authorization);
-    }
-    let request = request
-        .body(())
-        .map_err(|error| Error::config("the host is not valid in a CONNECT request").with_source(error))?;
-    // hyper treats 204 as a response without a body before it considers the method, and provides no tunnel for it.
-    let opens_tunnel = |answer: &Response<_>| answer.status().is_success() && answer.status() != StatusCode::NO_CONTENT;
-    let (_, socket, early) = exchange(socket, request, opens_tunnel).await.map_err(|error| {
-        let what = match error.status() {
-            Some(StatusCode::NO_CONTENT) => "the proxy answered CONNECT with 204, which opens no tunnel",
-            Some(_) => "the proxy refused to connect to the server",
-            None => "the proxy failed",
-        };
-        error.context(what)
-    })?;
-    // In TLS and in HTTP/1.1 the client sends first.
-    if !early.is_empty() {
-        return Err(Error::protocol("the proxy sent data before the client did"));
-    }
-    Ok(socket)
 }
 
 /// The TLS configuration of a connector.
@@ -296,25 +327,6 @@ mod tests {
     use tokio::{net::TcpSocket, time::timeout};
 
     use super::*;
-
-    #[test]
-    fn the_user_and_the_password_of_a_proxy_are_those_that_the_url_means() {
-        use base64::{Engine as _, prelude::BASE64_STANDARD};
-
-        let dialer = Dialer::new().proxy(&Uri::from_static("http://bob:p%40ss%3A%2F@proxy:3128")).unwrap();
-        let expected = format!("Basic {}", BASE64_STANDARD.encode("bob:p@ss:/"));
-        assert_eq!(dialer.proxy.unwrap().authorization.unwrap(), expected);
-    }
-
-    #[test]
-    fn a_part_of_a_proxys_url_that_means_nothing_is_refused() {
-        for url in
-            ["http://proxy:99999", "https://proxy:3128", "http://proxy:3128/path", "http://proxy/?query", "proxy:3128"]
-        {
-            let error = Dialer::new().proxy(&url.parse().unwrap()).unwrap_err();
-            assert!(error.is_config(), "{url}: {error:?}");
-        }
-    }
 
     /// The silent address is a listener whose backlog is full: Linux drops further connection attempts.
     #[cfg(target_os = "linux")]

@@ -3,9 +3,9 @@
 //! [`WebSocketConnector`](crate::transport::websocket::WebSocketConnector),
 //! [`SseConnector`](crate::transport::sse::SseConnector) and
 //! [`SseDuplexConnector`](crate::transport::sse::SseDuplexConnector) open their byte streams by a [`Dial`]: any
-//! `Service<http::Uri>` whose response is a tokio `AsyncRead + AsyncWrite`. The default is [`Dialer`] (TCP, an HTTP
-//! proxy, a Unix socket). Their method `dial_with` sets another one: a vsock, a SOCKS proxy, a simulated network, or an
-//! in-memory pipe for tests.
+//! `Service<http::Uri>` whose response is a tokio `AsyncRead + AsyncWrite`. The default is [`Dialer`]: TCP, a proxy
+//! (HTTP, SOCKS 5, those of the environment), a Unix socket. Their method `dial_with` sets another one: a vsock, a
+//! simulated network, or an in-memory pipe for tests.
 //!
 //! ```
 //! # #[cfg(feature = "websocket")]
@@ -46,6 +46,7 @@
 
 mod dialer;
 mod exchange;
+mod proxy;
 mod socket;
 
 use std::future::poll_fn;
@@ -56,6 +57,8 @@ use tower_service::Service;
 
 #[cfg(feature = "sse")]
 pub(super) use self::exchange::{client, http_error, read_body, refusal};
+#[cfg(all(feature = "adaptive", feature = "proxy"))]
+pub(crate) use self::proxy::is_of_socks_proxy;
 pub(super) use self::{dialer::Tls, exchange::exchange};
 pub use self::{
     dialer::{Dialer, Dialing},
@@ -104,7 +107,11 @@ where
 }
 
 /// Connects to `target`, with TLS if its scheme requires it.
-pub(super) async fn dial<D: Dial>(dialer: D, tls: &Tls, target: &Target) -> Result<Socket, Error> {
+pub(super) async fn dial<D: Dial>(mut dialer: D, tls: &Tls, target: &Target) -> Result<Socket, Error> {
+    // The URI does not tell the scheme: a dialer that does TLS for `https://` would do it twice.
+    if let Some(dialer) = (&mut dialer as &mut dyn std::any::Any).downcast_mut::<Dialer>() {
+        dialer.set_secure(target.secure);
+    }
     let socket = sealed::Dial::dial(dialer, target.dialed()?).await?;
     if target.secure { tls.secure(socket, target).await } else { Ok(socket) }
 }

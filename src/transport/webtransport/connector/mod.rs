@@ -60,6 +60,8 @@ const LATE: &str = "UDP may be blocked: the session was not established";
 /// The sockets close when the last connector that used them and the last session over them are gone. QUIC keeps a
 /// receive buffer of about 3 MB for each. A connector may be used in several runtimes; each has its own sockets.
 ///
+/// The sockets connect directly: HTTP proxies with CONNECT forward no UDP, and those of the environment are ignored.
+///
 /// # Errors
 ///
 /// Returns an error for which one of these is true:
