@@ -120,6 +120,7 @@ while let Some(order) = receiver.receive().await {
 //! |---|---|---|---|
 //! | `websocket` (default) | 44 | client | `transport::websocket`: client and server, on hyper |
 //! | `deflate` | 46 | - | `transport::websocket::PerMessageDeflate`: permessage-deflate (RFC 7692) |
+//! | `http2` | 54 | - | WebSocket over HTTP/2 (RFC 8441), on hyper: many WebSockets share a connection |
 //! | `tokio-tungstenite` | 56 | - | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
 //! | `sse` | 45 | client | `transport::sse`: server-sent events, client and server; SSE + POST as a transport |
 //! | `webtransport` | 93 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
@@ -156,7 +157,7 @@ while let Some(order) = receiver.receive().await {
 //! | `context` | 81 | client | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |
-//! | `full` | 230 | all of them | all of the above |
+//! | `full` | 232 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
 //! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of

@@ -11,7 +11,8 @@ use hyper::{
     server::conn::http1,
 };
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
@@ -49,6 +50,31 @@ where
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(tcp), service);
             tokio::spawn(connection.with_upgrades());
+        }
+    });
+    address
+}
+
+/// Serves any service of requests in bare hyper, over HTTP/1.1 and HTTP/2.
+pub async fn serve_both<S, B>(service: S) -> SocketAddr
+where
+    S: tower::Service<http::Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = accept(|| listener.accept()).await;
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(async move {
+                let mut http = auto::Builder::new(TokioExecutor::new());
+                http.http1().timer(TokioTimer::new());
+                http.http2().timer(TokioTimer::new()).enable_connect_protocol();
+                let _ = http.serve_connection_with_upgrades(TokioIo::new(tcp), service).await;
+            });
         }
     });
     address

@@ -35,6 +35,9 @@ const UNSENT: u32 = 128 * 1024;
 /// [bytes that move](crate::transport::signal::moved) are those that the line takes.
 /// A stream that this crate does not know keeps its options: set these yourself, or a slow reader may look like a dead
 /// peer.
+///
+/// A stream of an HTTP/2 connection is such a stream, too. hyper takes what is written to it in pieces of 16 KiB and
+/// holds at most four of them beyond its own `max_send_buf_size`, once the peer's window is full.
 pub struct Socket(Kind);
 
 enum Kind {
@@ -48,6 +51,8 @@ enum Kind {
     AcceptedTls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     #[cfg_attr(not(feature = "websocket"), allow(dead_code, reason = "only a server's WebSocket is one"))]
     Upgraded(TokioIo<Upgraded>),
+    #[cfg(feature = "websocket")]
+    Http2(Http2Stream),
     /// The stream of a dialer that is not ours.
     Other(Box<dyn ByteStream>),
 }
@@ -83,6 +88,8 @@ impl Socket {
             #[cfg(feature = "tls")]
             Kind::AcceptedTls(tls) => tls.get_ref().0,
             Kind::Upgraded(_) => return None,
+            #[cfg(feature = "websocket")]
+            Kind::Http2(_) => return None,
             Kind::Other(other) => &**other,
         };
         stream.downcast_ref()
@@ -146,6 +153,12 @@ impl Socket {
         };
         (Self(Kind::Upgraded(TokioIo::new(upgraded))), Bytes::new())
     }
+
+    /// Wraps a stream of an HTTP/2 connection.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn over_http2(upgraded: Upgraded) -> Self {
+        Self(Kind::Http2(Http2Stream { io: TokioIo::new(upgraded) }))
+    }
 }
 
 /// Opens hyper's box. The connections of hyper-util's `auto` server, which axum uses, have a box of their own inside.
@@ -187,6 +200,50 @@ impl Socket {
     }
 }
 
+/// A stream of an HTTP/2 connection that carries a WebSocket.
+#[cfg(feature = "websocket")]
+struct Http2Stream {
+    io: TokioIo<Upgraded>,
+}
+
+/// The maximum size of one write to an HTTP/2 stream. hyper takes a write of any size and bounds their number, so the
+/// bound in bytes is the size of a write.
+#[cfg(feature = "websocket")]
+const PIECE: usize = 16 * 1024;
+
+/// Converts the error of an HTTP/2 stream. A peer that ends the stream before this end has (RFC 8441, section 5.1, and
+/// a server that drops it after the close frames) is a peer that has closed the connection. hyper gives these errors no
+/// kind of their own.
+#[cfg(feature = "websocket")]
+fn reset(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::Other => io::Error::new(io::ErrorKind::ConnectionReset, error),
+        _ => error,
+    }
+}
+
+#[cfg(feature = "websocket")]
+impl AsyncRead for Http2Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf).map_err(reset)
+    }
+}
+
+#[cfg(feature = "websocket")]
+impl AsyncWrite for Http2Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, &buf[..buf.len().min(PIECE)]).map_err(reset)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx).map_err(reset)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx).map_err(reset)
+    }
+}
+
 macro_rules! each {
     ($self:ident, $io:ident => $call:expr) => {
         match &mut $self.get_mut().0 {
@@ -210,6 +267,11 @@ macro_rules! each {
                 $call
             }
             Kind::Upgraded(io) => {
+                let $io = Pin::new(io);
+                $call
+            }
+            #[cfg(feature = "websocket")]
+            Kind::Http2(io) => {
                 let $io = Pin::new(io);
                 $call
             }
@@ -250,6 +312,8 @@ impl AsyncWrite for Socket {
             #[cfg(feature = "tls")]
             Kind::AcceptedTls(io) => io.is_write_vectored(),
             Kind::Upgraded(io) => io.is_write_vectored(),
+            #[cfg(feature = "websocket")]
+            Kind::Http2(io) => io.is_write_vectored(),
             Kind::Other(io) => io.is_write_vectored(),
         }
     }
@@ -272,6 +336,8 @@ impl fmt::Debug for Socket {
             #[cfg(feature = "tls")]
             Kind::Tls(_) | Kind::AcceptedTls(_) => "Socket(tls)",
             Kind::Upgraded(_) => "Socket(upgraded)",
+            #[cfg(feature = "websocket")]
+            Kind::Http2(_) => "Socket(http2)",
             Kind::Other(_) => "Socket(other)",
         })
     }

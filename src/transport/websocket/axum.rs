@@ -20,7 +20,8 @@ use crate::{
 /// [`on_upgrade`](Self::on_upgrade).
 ///
 /// It corresponds to the service [`WebSocketService`](super::WebSocketService), for use next to axum's other
-/// extractors. Limits, subprotocols and origins work the same way. A request that is not a handshake is
+/// extractors. Limits, subprotocols, origins and [HTTP/2](super::WebSocketService#http2) work the same way; over HTTP/2
+/// the request's method is CONNECT, so route it with `any` and not with `get`. A request that is not a handshake is
 /// [rejected](WebSocketHandshakeRejection) before the handler runs. A handler that serves such requests as well takes a
 /// `Result<WebSocketHandshake, _>`.
 ///
@@ -47,9 +48,10 @@ pub struct WebSocketHandshake {
 ///
 /// | status | for |
 /// |---|---|
-/// | 405 | a method other than GET |
+/// | 405 | a method other than GET; over HTTP/2, other than CONNECT |
 /// | 426 | a request without an upgrade to `websocket`, or for a version other than 13 |
-/// | 400 | HTTP/1.0, a body, a header that is missing, doubled or malformed |
+/// | 400 | HTTP/1.0, a body, a header that is missing, doubled or malformed; over HTTP/2, the requests of the line above |
+/// | 501 | over HTTP/2, a `:protocol` other than `websocket`, or a server without the feature `http2` |
 /// | 500 | a server that does not upgrade connections |
 #[derive(Debug)]
 pub struct WebSocketHandshakeRejection(Refusal);

@@ -1,7 +1,7 @@
 //! The opening handshake of RFC 6455, section 4, as pure functions over HTTP heads.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use sha1_smol::Sha1;
 
 #[cfg(feature = "deflate")]
@@ -30,7 +30,7 @@ impl Offer {
         let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
         let (mut parts, ()) = request.into_parts();
         parts.method = Method::GET;
-        parts.version = http::Version::HTTP_11;
+        parts.version = Version::HTTP_11;
         parts.uri = target.path.clone().into();
         let headers = &mut parts.headers;
         headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
@@ -88,22 +88,16 @@ pub(super) fn check_answer<B>(
     chosen(headers, offered)
 }
 
-/// Checks a request on the server. Returns the key to answer with.
-pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refusal> {
+/// Checks a request on the server. Returns the key to answer with, or `None` for an extended CONNECT of HTTP/2, which
+/// has none.
+pub(super) fn check_request(parts: &request::Parts) -> Result<Option<HeaderValue>, Refusal> {
     let refuse = |status, reason| Err(Refusal::new(status, reason));
     let headers = &parts.headers;
-    if parts.method != Method::GET {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET request");
-    }
-    if parts.version < http::Version::HTTP_11 {
-        return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake needs HTTP/1.1");
-    }
-    if !has_token(headers, &header::CONNECTION, "upgrade") || !has_token(headers, &header::UPGRADE, "websocket") {
-        return refuse(
-            StatusCode::UPGRADE_REQUIRED,
-            "this is a WebSocket endpoint: ask for an upgrade to `websocket`; a proxy must forward the headers \
-             Connection and Upgrade",
-        );
+    let is_http2 = parts.version == Version::HTTP_2;
+    if is_http2 {
+        check_connect(parts)?;
+    } else {
+        check_upgrade(parts)?;
     }
     // An intermediary may interpret the body as the next request.
     if headers.contains_key(header::TRANSFER_ENCODING)
@@ -116,14 +110,68 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<HeaderValue, Refus
         return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Protocol is not visible ASCII");
     }
     if one(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return refuse(StatusCode::UPGRADE_REQUIRED, "this endpoint supports WebSocket version 13");
+        // A 426 names a protocol in `Upgrade`, which HTTP/2 does not have.
+        let status = if is_http2 { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
+        return refuse(status, "this endpoint supports WebSocket version 13");
+    }
+    if is_http2 {
+        return Ok(None);
     }
     // 16 bytes in base64.
     match one(headers, &header::SEC_WEBSOCKET_KEY) {
         Some(key) if key.len() == 24 => HeaderValue::try_from(accept_of(key.as_bytes()))
+            .map(Some)
             .or(refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not usable")),
         _ => refuse(StatusCode::BAD_REQUEST, "one Sec-WebSocket-Key of 16 bytes in base64 is needed"),
     }
+}
+
+/// Checks that a request asks for an upgrade (RFC 6455, section 4.2.1).
+fn check_upgrade(parts: &request::Parts) -> Result<(), Refusal> {
+    let refuse = |status, reason| Err(Refusal::new(status, reason));
+    let headers = &parts.headers;
+    if parts.method != Method::GET {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "a WebSocket handshake is a GET request");
+    }
+    if parts.version < Version::HTTP_11 {
+        return refuse(StatusCode::BAD_REQUEST, "a WebSocket handshake needs HTTP/1.1");
+    }
+    if !has_token(headers, &header::CONNECTION, "upgrade") || !has_token(headers, &header::UPGRADE, "websocket") {
+        return refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint: ask for an upgrade to `websocket`; a proxy must forward the headers \
+             Connection and Upgrade",
+        );
+    }
+    Ok(())
+}
+
+/// Checks that a request of HTTP/2 is an extended CONNECT (RFC 8441, section 4).
+#[cfg(feature = "http2")]
+fn check_connect(parts: &request::Parts) -> Result<(), Refusal> {
+    let refuse = |status, reason| Err(Refusal::new(status, reason));
+    let protocol = parts.extensions.get::<hyper::ext::Protocol>().map(hyper::ext::Protocol::as_str);
+    match (&parts.method, protocol) {
+        (&Method::CONNECT, Some("websocket")) => Ok(()),
+        (&Method::CONNECT, Some(_)) => {
+            refuse(StatusCode::NOT_IMPLEMENTED, "this is a WebSocket endpoint: its `:protocol` is `websocket`")
+        }
+        (&Method::CONNECT | &Method::GET, None) => refuse(
+            StatusCode::BAD_REQUEST,
+            "this is a WebSocket endpoint: over HTTP/2, a handshake is a CONNECT request whose `:protocol` is \
+             `websocket` (RFC 8441)",
+        ),
+        _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "over HTTP/2, a WebSocket handshake is a CONNECT request"),
+    }
+}
+
+#[cfg(not(feature = "http2"))]
+fn check_connect(_: &request::Parts) -> Result<(), Refusal> {
+    Err(Refusal::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "this endpoint accepts WebSockets over HTTP/1.1 only: for HTTP/2, the server needs the feature `http2` of \
+         tower-transport",
+    ))
 }
 
 /// Returns the answer to a `Sec-WebSocket-Key`. It proves that the server speaks WebSocket, and protects nothing: that
@@ -162,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc_is_answered_as_the_rfc_says() {
-        assert_eq!(check_request(&request(&GOOD)).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(check_request(&request(&GOOD)).unwrap().unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]

@@ -29,7 +29,8 @@ use crate::{
 };
 
 /// A server of WebSockets: a `Service` of HTTP requests for hyper (with upgrades enabled) and for axum's
-/// `route_service`.
+/// `route_service`. It accepts the upgrade of HTTP/1.1 and, with the feature `http2`, the
+/// [extended CONNECT](#http2) of HTTP/2.
 ///
 /// Each upgraded connection runs `handler` in its own task, with the [`WebSocket`] and the request's parts. A request
 /// that is not a valid handshake is rejected with a status and a reason. A page of another origin is rejected too
@@ -58,6 +59,21 @@ use crate::{
 /// }
 /// # }
 /// ```
+///
+/// # HTTP/2
+///
+/// A browser opens a WebSocket within an HTTP/2 connection that it has to the host (RFC 8441), if the server allows it.
+/// With the feature `http2`, the same service and handler accept both. Everything that is set here applies to both.
+///
+/// | | HTTP/1.1 | HTTP/2 |
+/// |---|---|---|
+/// | request | GET | CONNECT, an absolute URI, `hyper::ext::Protocol` in the extensions |
+/// | response | 101 | 200 |
+/// | [`Socket`] | TCP or TLS | a stream of the connection; [`Socket::tcp`] is `None` |
+/// | a flush | the operating system has all bytes | hyper has them, and sends them as the peer permits |
+///
+/// The HTTP server has to announce it: in hyper, `enable_connect_protocol` of the HTTP/2 builder. `axum::serve` does, if
+/// axum's feature `http2` is on. The guide `deployment` has a server with the limits that an open port needs.
 ///
 /// # Backpressure
 ///
@@ -92,7 +108,8 @@ pub(super) enum Draining {
 
 /// A request that is a valid handshake, with the parts that can be taken out of it once.
 pub(super) struct UpgradeRequest {
-    accept: HeaderValue,
+    /// The answer to the client's key. `None` over HTTP/2.
+    accept: Option<HeaderValue>,
     on_upgrade: OnUpgrade,
     permit: Option<ConnectionPermit>,
     peer: Option<Peer>,
@@ -194,11 +211,14 @@ impl AcceptConfig {
         let UpgradeRequest { accept, on_upgrade, permit, peer } = asked;
         let admission = Admission::new(permit, seat.clone(), peer, self.limits.close);
         let mut answer = Response::new(UpgradeBody::default());
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        if let Some(accept) = accept {
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            let headers = answer.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
         let headers = answer.headers_mut();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         let chosen = choose(&self.subprotocols, &parts.headers);
         if let Some(chosen) = chosen {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());
@@ -241,6 +261,7 @@ impl PendingUpgrade {
         F: Future<Output = ()> + Send + 'static,
     {
         let Self { answer, on_upgrade, connection, seat } = self;
+        let status = answer.status();
         let peer = connection.admission.as_ref().and_then(|admission| admission.peer);
         let since = rt::Instant::now();
         rt::spawn(async move {
@@ -248,8 +269,11 @@ impl PendingUpgrade {
             let Ok(Ok(upgraded)) = rt::timeout(connection.limits.handshake, on_upgrade).await else {
                 return log::upgrade_failed("websocket", peer);
             };
-            log::accepted("websocket", StatusCode::SWITCHING_PROTOCOLS, since.elapsed(), peer);
-            let (socket, early) = Socket::from_upgraded(upgraded);
+            log::accepted("websocket", status, since.elapsed(), peer);
+            let (socket, early) = match status {
+                StatusCode::SWITCHING_PROTOCOLS => Socket::from_upgraded(upgraded),
+                _ => (Socket::over_http2(upgraded), Bytes::new()),
+            };
             Attended::new(handler(connection.open(socket, early)), seat).await;
         });
         answer

@@ -5,6 +5,7 @@ mod close;
 mod connect;
 mod control;
 mod deflate;
+mod http2;
 mod senders;
 mod slow;
 mod tungstenite;
