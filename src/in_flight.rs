@@ -3,14 +3,14 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
 };
 
 use crate::{
     sync::{
-        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::SeqCst},
+        checked::Mutex,
     },
     transport::wakers::PreparedWaker,
 };
@@ -54,12 +54,6 @@ struct SlotWaker {
     woken: Arc<Woken>,
 }
 
-impl Woken {
-    fn lock(&self) -> MutexGuard<'_, WokenSlots> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -68,7 +62,7 @@ impl Wake for SlotWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         // Only the first wake after a poll queues the slot, so the queue has at most one entry for each slot.
         if !self.queued.swap(true, SeqCst) {
-            let mut queue = self.woken.lock();
+            let mut queue = self.woken.0.lock();
             queue.slots.push_back(self.slot);
             // The task is woken without the lock. Its next `poll` registers again.
             let task = queue.task.take();
@@ -147,7 +141,7 @@ where
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Result<bool, E> {
         let mut prepared = PreparedWaker::new(cx.waker());
         let due = loop {
-            let mut queue = self.woken.lock();
+            let mut queue = self.woken.0.lock();
             prepared.keep_in(&mut queue.task);
             let due = queue.slots.len();
             drop(queue);
@@ -161,7 +155,7 @@ where
         // not keep the task from its other work.
         for _ in 0..due {
             // One lock for each slot, so that none is held while a future of the user is polled.
-            let next = self.woken.lock().slots.pop_front();
+            let next = self.woken.0.lock().slots.pop_front();
             if let Some(index) = next {
                 self.poll_slot(index)?;
             }
@@ -213,7 +207,7 @@ where
         self.slots.clear();
         self.free.clear();
         self.order.clear();
-        self.woken.lock().slots.clear();
+        self.woken.0.lock().slots.clear();
     }
 }
 
@@ -238,7 +232,7 @@ mod tests {
             let Ok(()) = in_flight.push((), ready());
             assert_eq!(in_flight.pop(), Some(((), 1)));
         }
-        assert_eq!(in_flight.woken.lock().slots.len(), 1);
+        assert_eq!(in_flight.woken.0.lock().slots.len(), 1);
     }
 
     #[test]
@@ -291,7 +285,7 @@ mod models {
             if ready.load(SeqCst) {
                 return Poll::Ready(Ok(7));
             }
-            wakers.lock().unwrap_or_else(PoisonError::into_inner).push(cx.waker().clone());
+            wakers.lock().push(cx.waker().clone());
             if ready.load(SeqCst) { Poll::Ready(Ok(7)) } else { Poll::Pending }
         })
     }
@@ -304,7 +298,7 @@ mod models {
             let Ok(()) = set.push((), wait_for(ready.clone(), wakers.clone()));
             let other = thread::spawn(move || {
                 ready.store(true, SeqCst);
-                let woken = std::mem::take(&mut *wakers.lock().unwrap_or_else(PoisonError::into_inner));
+                let woken = std::mem::take(&mut *wakers.lock());
                 woken.into_iter().for_each(Waker::wake);
             });
             let task = Arc::new(Task::default());
@@ -332,21 +326,21 @@ mod models {
                 (),
                 poll_fn(move |cx: &mut Context<'_>| {
                     if first.swap(false, SeqCst) {
-                        keeping.lock().unwrap_or_else(PoisonError::into_inner).push(cx.waker().clone());
+                        keeping.lock().push(cx.waker().clone());
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
                     if second.load(SeqCst) { Poll::Ready(Ok::<_, Infallible>(1)) } else { Poll::Pending }
                 }),
             );
-            let late = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+            let late = std::mem::take(&mut *kept.lock());
             let other = thread::spawn(move || late.into_iter().for_each(Waker::wake));
             let task = Arc::new(Task::default());
             let waker = Waker::from(task.clone());
             let Ok(polled) = set.poll(&Context::from_waker(&waker));
             assert!(polled, "the first wake came before");
             let Ok(()) = other.join().map_err(|_| ()) else { return };
-            let queued = set.woken.lock().slots.len();
+            let queued = set.woken.0.lock().slots.len();
             assert!(queued <= 1, "an index is queued at most once");
             assert_eq!(queued, task.0.load(Relaxed).min(1), "what is queued has woken the task");
         });

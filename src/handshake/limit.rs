@@ -92,7 +92,7 @@ use std::{
     hash::Hash,
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -108,6 +108,7 @@ use crate::transport::sse::duplex::opens_nothing;
 use crate::{
     fingerprint::{Fingerprint, Seeds},
     log,
+    sync::Mutex,
 };
 
 /// A layer for services of HTTP requests that limits concurrent connections. See the [module](super) for the complete
@@ -398,7 +399,7 @@ impl Full {
 
 impl Counts {
     fn enter(&self, key: Option<Fingerprint>, total: usize, per_key: usize) -> Result<(), Full> {
-        let mut open = self.lock();
+        let mut open = self.connections.lock();
         // The total first: a full server does not look at keys, which a peer may choose.
         if open.total >= total {
             return Err(Full::Total);
@@ -415,7 +416,7 @@ impl Counts {
     }
 
     fn leave(&self, key: Option<Fingerprint>) {
-        let mut open = self.lock();
+        let mut open = self.connections.lock();
         // The key goes with its last connection, so the map never holds more keys than there are connections.
         open.total = open.total.saturating_sub(1);
         let Some(key) = key else { return };
@@ -426,11 +427,7 @@ impl Counts {
     }
 
     fn total(&self) -> usize {
-        self.lock().total
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().total
     }
 }
 

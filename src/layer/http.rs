@@ -77,7 +77,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -88,7 +88,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Connect, Error};
+use crate::{Connect, Error, sync::Mutex};
 
 /// The empty body of a handshake's request and response, for [HTTP layers](self).
 #[derive(Clone, Copy, Debug, Default)]
@@ -286,7 +286,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (mut parts, _) = ready!(self.project().answer.poll(cx)).map_err(Into::into)?.into_parts();
         let carried = parts.extensions.remove::<Carried<T>>();
-        let transport = carried.and_then(|Carried(place)| place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let transport = carried.and_then(|Carried(place)| place.lock().take());
         if let Some(transport) = transport {
             return Poll::Ready(Ok(Response::from_parts(parts, transport)));
         }

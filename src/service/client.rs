@@ -180,13 +180,13 @@ impl<T, Req, Res, C> Client<T, Req, Res, C> {
     /// answers that no call ever asked for.
     #[must_use]
     pub fn unknown_answers(&self) -> u64 {
-        self.shared.lock().unknown_answers
+        self.shared.state.lock().unknown_answers
     }
 
     /// Returns how many calls wait for their answer.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared.lock().calls.waiting()
+        self.shared.state.lock().calls.waiting()
     }
 }
 
@@ -252,7 +252,7 @@ impl<T, Req, Res, C> Drop for Client<T, Req, Res, C> {
 
 impl<T, Req, Res, C> fmt::Debug for Client<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         let (in_flight, unknown) = (state.calls.waiting(), state.unknown_answers);
         let ended = state.ended().map(|ended| ended.cause.clone());
         // Unlocked: the formatter and the source of an error are user code.

@@ -51,7 +51,7 @@ impl<T, Req, Res, C> Drive<T, Req, Res, C> {
     /// for each.
     #[cfg(all(feature = "pool", not(target_arch = "wasm32")))]
     pub(crate) fn discarded(&self) -> u64 {
-        self.shared.lock().discarded
+        self.shared.state.lock().discarded
     }
 }
 

@@ -261,7 +261,7 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     /// Looks at the state within a round, for what concerns other calls.
     fn locked<R>(&mut self, change: impl FnOnce(&mut ClientState<T, Req, Res, C>) -> R) -> R {
         let shared = self.shared;
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         self.report(&mut state);
         let result = change(&mut state);
         self.is_running = state.is_running();
@@ -520,7 +520,7 @@ impl<T, Req, Res, C> Drop for Held<'_, T, Req, Res, C> {
             }
         });
         let shared = self.shared;
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         self.put_back(&mut state);
         let old = state.settle();
         if shared.flag.resume() {

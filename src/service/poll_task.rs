@@ -32,7 +32,7 @@ where
     let (mut done, mut has_checked) = (None, false);
     let mut held: Option<Held<'_, T, Req, Res, C>> = None;
     loop {
-        let mut state = shared.lock();
+        let mut state = shared.state.lock();
         if let Some(held) = &mut held {
             held.report(&mut state);
         }

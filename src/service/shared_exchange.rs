@@ -1,11 +1,6 @@
 //! The lock around a client's state.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::{Arc, PoisonError},
-    task::Waker,
-};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Waker};
 
 use pin_project_lite::pin_project;
 
@@ -16,8 +11,8 @@ use super::{
 use crate::{
     Error,
     sync::{
-        Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
+        checked::{Mutex, MutexGuard},
     },
 };
 
@@ -29,7 +24,7 @@ use crate::{
 /// hand out the answers that it has read. A task that finds the transport taken leaves its request in the state and
 /// waits: the task with the transport looks at the state again before it puts the transport back.
 pub(super) struct SharedExchange<T, Req, Res, C> {
-    state: Mutex<ClientState<T, Req, Res, C>>,
+    pub(super) state: Mutex<ClientState<T, Req, Res, C>>,
     pub(super) flag: Arc<WakeFlag>,
     /// The flag as a waker, which the transport is polled with.
     pub(super) waker: Waker,
@@ -95,14 +90,10 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
         Self { state, flag, waker, handles: AtomicUsize::new(1) }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, ClientState<T, Req, Res, C>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes the state. Returns the garbage of the change, to be dropped.
     #[must_use = "drop it once the client is unlocked"]
     fn change<R>(&self, change: impl FnOnce(&mut ClientState<T, Req, Res, C>) -> R) -> (R, Option<Waker>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let garbage = change(&mut state);
         let old = state.settle();
         self.unlock(state);
@@ -124,7 +115,7 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
             if !has_more {
                 return;
             }
-            state = self.lock();
+            state = self.state.lock();
         }
     }
 
@@ -188,7 +179,7 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
 
     /// Returns whether a driver closes the transport, because nothing else is left.
     pub(super) fn is_closing(&self) -> bool {
-        self.handles.load(Ordering::Acquire) == 0 && self.is_left(&self.lock())
+        self.handles.load(Ordering::Acquire) == 0 && self.is_left(&self.state.lock())
     }
 
     /// Ends the client, and drops its transport.

@@ -1,16 +1,16 @@
 //! The only waker that a client's transport ever sees.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Wake, Waker},
 };
 
 use crate::sync::{
-    Mutex, MutexGuard,
     atomic::{
         AtomicBool,
         Ordering::{Relaxed, SeqCst},
     },
+    checked::Mutex,
 };
 use crate::transport::wakers::PreparedWaker;
 
@@ -87,35 +87,31 @@ impl WakeFlag {
         self.is_set.swap(false, SeqCst);
     }
 
-    fn wakers(&self) -> MutexGuard<'_, Wakers> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Replaces the waker of the leader. If `line_leads`, the leader is the line, and the waker is `None`.
     pub(super) fn swap(&self, leader: Option<Waker>, line_leads: bool) -> Option<Waker> {
-        let mut wakers = self.wakers();
+        let mut wakers = self.wakers.lock();
         wakers.line_leads = line_leads;
         std::mem::replace(&mut wakers.leader, leader)
     }
 
     /// Keeps the waker of the task that is the leader already.
     pub(super) fn keep(&self, prepared: &mut PreparedWaker<'_>) {
-        prepared.keep_in(&mut self.wakers().leader);
+        prepared.keep_in(&mut self.wakers.lock().leader);
     }
 
     /// Returns whether the leader's waker is here.
     pub(super) fn has_waker(&self) -> bool {
-        self.wakers().leader.is_some()
+        self.wakers.lock().leader.is_some()
     }
 
     /// Returns whether the waker of any handle in line is here.
     pub(super) fn has_waker_in_line(&self) -> bool {
-        self.wakers().line.iter().any(Option::is_some)
+        self.wakers.lock().line.iter().any(Option::is_some)
     }
 
     /// Keeps the waker of a handle in line.
     pub(super) fn keep_in_line(&self, key: usize, prepared: &mut PreparedWaker<'_>) {
-        let line = &mut self.wakers().line;
+        let line = &mut self.wakers.lock().line;
         if line.len() <= key {
             line.resize_with(key + 1, || None);
         }
@@ -126,12 +122,12 @@ impl WakeFlag {
 
     /// Takes the waker of a handle in line.
     pub(super) fn take_from_line(&self, key: usize) -> Option<Waker> {
-        self.wakers().line.get_mut(key)?.take()
+        self.wakers.lock().line.get_mut(key)?.take()
     }
 
     /// Takes the wakers of those who lead.
     pub(super) fn take(&self) -> impl Iterator<Item = Waker> + use<> {
-        self.wakers().take()
+        self.wakers.lock().take()
     }
 }
 

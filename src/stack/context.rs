@@ -51,10 +51,7 @@
 //! # Ok::<(), tower_transport::Error>(()) }).unwrap();
 //! ```
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex as Lock, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::lock::Mutex;
@@ -65,6 +62,7 @@ use crate::{
     Codec, Error, Message, Receiver, Sender, Text,
     codec::JsonCodec,
     layer::reconnect::{ReconnectHandle, State},
+    sync::Mutex as Lock,
 };
 
 /// A WebSocket client in one object. See the [module](self) for the complete documentation.
@@ -121,8 +119,8 @@ impl WebSocketContext {
         let (sender, receiver) = transport.split();
         // The receiver is replaced first: a task that still receives from the old connection continues with it. The old
         // connection ends with its last sender.
-        let incoming = lock(&self.incoming).replace(Arc::new(Mutex::new(receiver)));
-        let connection = lock(&self.connection).replace(Connection { sender, handle });
+        let incoming = self.incoming.lock().replace(Arc::new(Mutex::new(receiver)));
+        let connection = self.connection.lock().replace(Connection { sender, handle });
         // Dropping them wakes the tasks of the old connection, which must not happen under the locks.
         drop((incoming, connection));
         Ok(())
@@ -187,7 +185,7 @@ impl WebSocketContext {
     ///
     /// The same as that of [`send_message`](Self::send_message).
     pub async fn send(&self, message: Message) -> Result<(), Error> {
-        let sender = lock(&self.connection).as_ref().map(|connection| connection.sender.clone());
+        let sender = self.connection.lock().as_ref().map(|connection| connection.sender.clone());
         sender.ok_or_else(not_connected)?.send(message).await
     }
 
@@ -204,14 +202,14 @@ impl WebSocketContext {
     ///
     /// Dropping this future loses no message.
     pub async fn receive(&self) -> Result<Message, Error> {
-        let mut incoming = lock(&self.incoming).clone().ok_or_else(not_connected)?;
+        let mut incoming = self.incoming.lock().clone().ok_or_else(not_connected)?;
         loop {
             while let Some(message) = incoming.lock().await.receive().await.transpose()? {
                 if message.is_data() {
                     return Ok(message);
                 }
             }
-            let newest = lock(&self.incoming).clone();
+            let newest = self.incoming.lock().clone();
             match newest {
                 Some(newer) if !Arc::ptr_eq(&newer, &incoming) => incoming = newer,
                 _ => return Err(Error::closed("the connection has ended: call `connect` to make another")),
@@ -222,7 +220,7 @@ impl WebSocketContext {
     /// Returns the state of the connection.
     #[must_use]
     pub fn state(&self) -> State {
-        lock(&self.connection).as_ref().map_or(State::Disconnected, |connection| connection.handle.state())
+        self.connection.lock().as_ref().map_or(State::Disconnected, |connection| connection.handle.state())
     }
 
     /// Returns whether there is a connection now.
@@ -234,13 +232,13 @@ impl WebSocketContext {
     /// Returns the capabilities that both ends have on.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        lock(&self.connection).as_ref().map_or(Capabilities::NONE, |connection| connection.handle.capabilities())
+        self.connection.lock().as_ref().map_or(Capabilities::NONE, |connection| connection.handle.capabilities())
     }
 
     /// Returns a handle to the status of the connection. Returns `None` before [`connect`](Self::connect).
     #[must_use]
     pub fn handle(&self) -> Option<OptimizedHandle> {
-        lock(&self.connection).as_ref().map(|connection| connection.handle.clone())
+        self.connection.lock().as_ref().map(|connection| connection.handle.clone())
     }
 
     /// Reconnects immediately: replaces a live connection, skips a pending backoff delay, or makes the first
@@ -284,7 +282,7 @@ impl WebSocketContext {
     ///
     /// Dropping this future does not stop the close.
     pub async fn close(&self) -> Result<(), Error> {
-        let connection = lock(&self.connection).take();
+        let connection = self.connection.lock().take();
         // The driver closes the connection when the last sender is dropped.
         let Some(Connection { mut sender, .. }) = connection else { return Ok(()) };
         sender.flush().await
@@ -298,10 +296,6 @@ impl WebSocketContext {
     pub async fn disconnect(&self) -> Result<(), Error> {
         self.close().await
     }
-}
-
-fn lock<T>(mutex: &Lock<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn has_not_ended(handle: &ReconnectHandle) -> bool {

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     thread,
 };
@@ -14,7 +14,7 @@ use std::{
 use futures_core::Stream;
 use futures_sink::Sink;
 
-use crate::{Error, Message, transport::wakers::WakerPair};
+use crate::{Error, Message, sync::Mutex, transport::wakers::WakerPair};
 
 /// The transport of a [`Script`].
 ///
@@ -64,22 +64,18 @@ impl<Out, In> ScriptHandle<Out, In> {
     /// Returns whether every step is completed.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.play.lock().steps.is_empty()
+        self.play.position.lock().steps.is_empty()
     }
 }
 
 impl<Out, In> Play<Out, In> {
-    fn lock(&self) -> MutexGuard<'_, Position<Out, In>> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn left(&self) -> usize {
-        self.lock().steps.len()
+        self.position.lock().steps.len()
     }
 
     /// Wakes both halves after a completed step; each checks whether it is its turn.
     fn change<R>(&self, change: impl FnOnce(&mut Position<Out, In>) -> R) -> R {
-        let mut state = self.lock();
+        let mut state = self.position.lock();
         let before = state.done;
         let output = change(&mut state);
         let moved = state.done > before;
@@ -128,7 +124,7 @@ where
 
 impl<Out, In> Drop for Scripted<Out, In> {
     fn drop(&mut self) {
-        let state = self.play.lock();
+        let state = self.play.position.lock();
         if state.steps.is_empty() || thread::panicking() {
             return;
         }

@@ -2,7 +2,7 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -10,7 +10,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use super::{signal, wakers::poll_prepared};
-use crate::{CloseFrame, Error, Message};
+use crate::{CloseFrame, Error, Message, sync::Mutex};
 
 /// Creates an in-memory transport with two ends. Each direction has room for `capacity` messages (at least one).
 ///
@@ -49,6 +49,7 @@ pub struct Channel<Out = Message, In = Out> {
 }
 
 /// One direction of a channel.
+// No user code runs under the lock: no message drop, no waker, no formatter.
 struct Pipe<T>(Mutex<State<T>>);
 
 struct State<T> {
@@ -76,11 +77,6 @@ impl<T> Pipe<T> {
             writer: None,
         })))
     }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No user code runs under the lock: no message drop, no waker, no formatter.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<T> State<T> {
@@ -106,7 +102,7 @@ impl<Out, In> Stream for Channel<Out, In> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         poll_prepared(cx, |prepared| {
-            let mut state = self.incoming.lock();
+            let mut state = self.incoming.0.lock();
             if let Some(message) = state.queue.pop_front() {
                 let writer = state.writer.take();
                 drop(state);
@@ -122,7 +118,7 @@ impl<Out, In> Stream for Channel<Out, In> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.incoming.lock().queue.len(), None)
+        (self.incoming.0.lock().queue.len(), None)
     }
 }
 
@@ -131,7 +127,7 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         poll_prepared(cx, |prepared| {
-            let mut state = self.outgoing.lock();
+            let mut state = self.outgoing.0.lock();
             if let Err(error) = state.check_open() {
                 return Some(Err(error));
             }
@@ -144,7 +140,7 @@ impl<Out, In> Sink<Out> for Channel<Out, In> {
     }
 
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
-        let mut state = self.outgoing.lock();
+        let mut state = self.outgoing.0.lock();
         state.check_open()?;
         if state.queue.len() >= state.capacity {
             return Err(Error::full("start_send on a full channel; wait for poll_ready first"));
@@ -172,11 +168,11 @@ impl<Out, In> Channel<Out, In> {
     /// channel carries values of any type, so a close is not one of its messages.
     #[must_use]
     pub fn close_frame(&self) -> Option<CloseFrame> {
-        self.incoming.lock().close.clone()
+        self.incoming.0.lock().close.clone()
     }
 
     fn finish(&self, close: Option<CloseFrame>) {
-        let mut state = self.outgoing.lock();
+        let mut state = self.outgoing.0.lock();
         if !std::mem::replace(&mut state.finished, true) {
             state.close = close;
         }
@@ -189,7 +185,7 @@ impl<Out, In> Channel<Out, In> {
 impl<Out, In> Drop for Channel<Out, In> {
     fn drop(&mut self) {
         self.finish(None);
-        let mut state = self.incoming.lock();
+        let mut state = self.incoming.0.lock();
         state.abandoned = true;
         // Unread messages are dropped outside the lock, because their own drop may send on a channel.
         let unread = std::mem::take(&mut state.queue);
@@ -202,8 +198,8 @@ impl<Out, In> Drop for Channel<Out, In> {
 
 impl<Out, In> fmt::Debug for Channel<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outgoing = self.outgoing.lock().queue.len();
-        let incoming = self.incoming.lock().queue.len();
+        let outgoing = self.outgoing.0.lock().queue.len();
+        let incoming = self.incoming.0.lock().queue.len();
         f.debug_struct("Channel").field("outgoing", &outgoing).field("incoming", &incoming).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -12,7 +12,10 @@ use super::{
     Transport, signal,
     wakers::{Half, WakerPair},
 };
-use crate::{CloseFrame, Error};
+use crate::{
+    CloseFrame, Error,
+    sync::{Mutex, MutexGuard},
+};
 
 /// The writing half of [`TransportExt::into_split`](crate::TransportExt::into_split).
 ///
@@ -78,18 +81,14 @@ pub(super) fn split<T, Out>(transport: T) -> (SplitSink<T, Out>, SplitStream<T>)
 }
 
 impl<T> SharedTransport<T> {
-    fn lock(&self) -> MutexGuard<'_, TransportSlot<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs `poll` on the transport. If the other half uses it, returns `None`, and wakes this half afterwards.
     fn with<R>(&self, half: Half, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
-        self.with_locked(self.lock(), half, poll)
+        self.with_locked(self.state.lock(), half, poll)
     }
 
     /// As [`with`](Self::with), but waits for another thread that uses the transport.
     fn with_blocking<R>(&self, half: Half, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // Within its own poll this thread would wait for itself.
         while state.transport.is_none() && state.user != this_thread() {
             state.senders += 1;
@@ -124,7 +123,7 @@ impl<T> Drop for Held<'_, T> {
         if self.transport.is_none() {
             return;
         }
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.transport = self.transport.take();
         let is_awaited = std::mem::take(&mut state.is_awaited);
         let has_senders = state.senders > 0;

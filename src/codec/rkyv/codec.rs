@@ -4,7 +4,7 @@ use std::{
     mem,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -28,6 +28,7 @@ use crate::{
         Codec,
         buffer::{ALIGNMENT, KeptBuffer},
     },
+    sync::Mutex,
 };
 
 // The features of rkyv decide its format, and any crate of a build can enable them. An archive does not describe its
@@ -200,7 +201,7 @@ struct Encoder {
 
 impl Encoder {
     fn encode<T: RkyvEncode>(&mut self, value: &T) -> Result<Message, Error> {
-        let arena = self.arena.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let arena = self.arena.get_mut();
         let scratch = arena.get_or_insert_default().acquire();
         self.archive.clear();
         let mut serializer = Serializer::new(&mut self.archive, scratch, Share::new());

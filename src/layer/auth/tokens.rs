@@ -3,7 +3,7 @@ use std::{
     fmt,
     future::{Ready, ready},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use crate::{
         oneshot::{Flight, Oneshot},
     },
     rt::{Instant, Timer},
+    sync::Mutex,
 };
 
 /// The pace of renewals that servers request, for all connections that share the tokens: this many at once, then one in
@@ -123,13 +124,13 @@ where
             let step = ready.or_else(|| Some(Step::Waiting { flight: inner.flight.running()? }));
             step.map(|step| Getting { step })
         };
-        let getting = found(&self.shared.lock());
+        let getting = found(&self.shared.inner.lock());
         if let Some(getting) = getting {
             return getting;
         }
         // Cloned before the cache is locked, because a clone is user code.
-        let source = self.shared.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut inner = self.shared.lock();
+        let source = self.shared.source.lock().clone();
+        let mut inner = self.shared.inner.lock();
         // Another call may have been faster. The clone is then dropped after the lock.
         if let Some(getting) = found(&inner) {
             return getting;
@@ -152,17 +153,17 @@ where
 impl<S: TokenSource> Tokens<S> {
     /// Forgets the cached token: the next caller gets a new one.
     pub fn forget(&self) {
-        let mut inner = self.shared.lock();
+        let mut inner = self.shared.inner.lock();
         let generation = inner.cache.generation();
         inner.cache.refuse(generation);
     }
 
     pub(super) fn refuse(&self, generation: u64) {
-        self.shared.lock().cache.refuse(generation);
+        self.shared.inner.lock().cache.refuse(generation);
     }
 
     pub(super) fn generation(&self) -> u64 {
-        self.shared.lock().cache.generation()
+        self.shared.inner.lock().cache.generation()
     }
 }
 
@@ -170,13 +171,6 @@ impl Tokens<FixedToken> {
     /// Creates a source of one fixed token, for an API that requires a source.
     pub fn fixed(secret: impl Into<Secret>) -> Self {
         Self::new(FixedToken(Token::new(secret)))
-    }
-}
-
-impl<S: TokenSource> SharedSource<S> {
-    fn lock(&self) -> MutexGuard<'_, CachedTokens<S>> {
-        // Only code of this crate runs under the lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,10 +197,10 @@ where
         if this.wait.is_set() {
             ready!(this.wait.poll(cx));
             // Counted when it begins: one whose connection ends meanwhile delays no other.
-            this.shared.lock().pace.begin(Instant::now());
+            this.shared.inner.lock().pace.begin(Instant::now());
         }
         let fetched = ready!(this.fetch.poll(cx));
-        let mut inner = this.shared.lock();
+        let mut inner = this.shared.inner.lock();
         inner.flight.land();
         // Landed before the result is known to anyone: a caller that comes now starts a new flight, or finds the token.
         let now = Instant::now();
@@ -272,7 +266,7 @@ impl<S: TokenSource> Clone for Tokens<S> {
 
 impl<S: TokenSource> fmt::Debug for Tokens<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = self.shared.lock();
+        let inner = self.shared.inner.lock();
         let (margin, cache) = (inner.margin, inner.cache.clone());
         // The writer may be the user's.
         drop(inner);

@@ -1,10 +1,6 @@
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{MaybeSend, MaybeSync, threads::dyn_shared};
+use crate::{MaybeSend, MaybeSync, sync::Mutex, threads::dyn_shared};
 
 /// The round-trip times of one connection, returned by [`Monitor::rtt`].
 ///
@@ -109,11 +105,11 @@ impl Monitor {
     /// times stay.
     #[must_use]
     pub fn rtt(&self) -> Option<Rtt> {
-        *self.0.rtt.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.rtt.lock()
     }
 
     fn set(&self, rtt: Rtt) {
-        *self.0.rtt.lock().unwrap_or_else(PoisonError::into_inner) = Some(rtt);
+        *self.0.rtt.lock() = Some(rtt);
         self.tell(HeartbeatEvent::RoundTrip(rtt.last));
     }
 

@@ -4,7 +4,7 @@ use std::{
     num::NonZeroUsize,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     task::{Context, Poll, Waker},
@@ -16,6 +16,7 @@ use futures_sink::Sink;
 use crate::{
     Error, MaybeSend, MaybeSync,
     fingerprint::{Fingerprint, Seeds},
+    sync::Mutex,
     threads::dyn_shared,
 };
 
@@ -65,7 +66,7 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
     pub fn publish(&self, message: M) {
         let key = self.0.seeds.of(&(self.0.key)(&message));
         let message = Arc::new(message);
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         // The replaced value is dropped outside the lock, because its drop is foreign code.
         let replaced = state.values.insert(key, message);
         // Stored before the wakers are taken: a subscriber that registers later sees the new version when it checks
@@ -78,14 +79,14 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
         due.drain(..).for_each(Waker::wake);
         if due.capacity() > 0 {
             // Of two publications at once, the last one keeps its vector.
-            self.0.lock().due = due;
+            self.0.state.lock().due = due;
         }
     }
 
     /// Removes a key: later subscribers get nothing for it. Returns its value, if there was one.
     pub fn remove(&self, key: &K) -> Option<M> {
         let key = self.0.seeds.of(key);
-        let value = self.0.lock().values.remove(&key);
+        let value = self.0.state.lock().values.remove(&key);
         value.map(Arc::unwrap_or_clone)
     }
 
@@ -93,14 +94,14 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
     #[must_use]
     pub fn get(&self, key: &K) -> Option<M> {
         let key = self.0.seeds.of(key);
-        let value = self.0.lock().values.get(&key).cloned();
+        let value = self.0.state.lock().values.get(&key).cloned();
         value.map(Arc::unwrap_or_clone)
     }
 
     /// Returns the number of keys that have a value.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.lock().values.len()
+        self.0.state.lock().values.len()
     }
 
     /// Returns whether no key has a value.
@@ -112,28 +113,22 @@ impl<K: Hash + Eq + Clone, M: Clone> Latest<K, M> {
     /// Returns how many keys were evicted so far because there were too many.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.0.lock().values.evicted()
+        self.0.state.lock().values.evicted()
     }
 
     /// Returns the number of subscribed transports.
     #[must_use]
     pub fn subscribers(&self) -> usize {
-        self.0.lock().subscribers.len()
+        self.0.state.lock().subscribers.len()
     }
 
     pub(super) fn subscribe(&self) -> Subscription<K, M> {
         let waker = Arc::new(AtomicWaker::new());
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         state.subscribers.push(waker.clone());
         let snapshot = state.values.version();
         drop(state);
         Subscription { shared: self.0.clone(), waker, seen: 0, snapshot }
-    }
-}
-
-impl<K, M> Store<K, M> {
-    fn lock(&self) -> MutexGuard<'_, Published<M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,7 +179,7 @@ impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
 
     /// Returns the next value that it has not seen, or `None` if it has seen all.
     fn next(&mut self) -> Option<(u64, Arc<M>)> {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         let next = state.values.after(self.seen).next().map(|(version, value)| (version, value.clone()));
         if next.is_none() {
             self.seen = state.values.version();
@@ -195,7 +190,7 @@ impl<K: Hash + Eq, M: Clone> Subscription<K, M> {
 
 impl<K, M> Drop for Subscription<K, M> {
     fn drop(&mut self) {
-        self.shared.lock().subscribers.retain(|other| !Arc::ptr_eq(other, &self.waker));
+        self.shared.state.lock().subscribers.retain(|other| !Arc::ptr_eq(other, &self.waker));
     }
 }
 

@@ -3,7 +3,7 @@ use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
     marker::PhantomData,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Error,
     fingerprint::{Fingerprint, Seeds},
+    sync::{Mutex, MutexGuard},
 };
 
 /// One quota for each key: an address, a principal, or anything else that is known about a connection when its
@@ -243,13 +244,13 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
     fn shard(&self, hash: u64) -> Option<MutexGuard<'_, Shard<V>>> {
         // The map uses the lowest bits and the highest.
         let index = (hash >> 32) as usize % self.shards.len();
-        Some(lock(self.shards.get(index)?))
+        Some(self.shards.get(index)?.lock())
     }
 }
 
 impl<K, V> Table<K, V> {
     fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).entries.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().entries.len()).sum()
     }
 }
 
@@ -257,7 +258,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     /// Evicts all idle entries.
     fn sweep(&self, now: u64, is_idle: impl Fn(&V, u64) -> bool) {
         for shard in &self.shards {
-            let mut shard = lock(shard);
+            let mut shard = shard.lock();
             shard.sweep(now, &is_idle);
             // Only here: while keys come and go, the memory is needed again at once.
             shard.entries.shrink_to_fit();
@@ -276,10 +277,6 @@ impl<V> Shard<V> {
         self.swept = now;
         self.entries.retain(|_, value| !is_idle(value, now));
     }
-}
-
-fn lock<V>(shard: &Mutex<Shard<V>>) -> MutexGuard<'_, Shard<V>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A hasher for keys that are already hashes.

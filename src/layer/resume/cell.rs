@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -18,7 +18,7 @@ use super::{
     replay::Budget,
     wire::{Bytes16, Hello, Welcome, Window},
 };
-use crate::{Error, layer::stall::Patience, rt::Instant, transport::SessionMessages};
+use crate::{Error, layer::stall::Patience, rt::Instant, sync::Mutex, transport::SessionMessages};
 
 /// The outcome of a session when a connection was opened. It is in the extensions of the connector's response, and in
 /// [`ResumeHandle`].
@@ -78,7 +78,7 @@ impl ResumeHandle {
     /// Returns the session's public name, while there is a session.
     #[must_use]
     pub fn id(&self) -> Option<SessionId> {
-        self.cell.lock().id
+        self.cell.session.lock().id
     }
 
     /// Returns the verdict of the last connection.
@@ -192,10 +192,6 @@ impl Default for SessionCell {
 }
 
 impl SessionCell {
-    fn lock(&self) -> MutexGuard<'_, Stored> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[inline]
     pub(super) fn is_newest(&self, epoch: u64) -> bool {
         self.epoch.load(Ordering::Acquire) == epoch
@@ -206,7 +202,7 @@ impl SessionCell {
         // First the number and then the wake-ups: a transport that is woken has to see that it was superseded. A
         // connection that registers after this looks at the number under the lock.
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         let (opening, borrower) = (session.opening.take(), session.borrower.clone());
         drop(session);
         opening.into_iter().for_each(Waker::wake);
@@ -219,7 +215,7 @@ impl SessionCell {
         // Cloned outside of the lock. A connection that is superseded now is woken by `supersede`, which takes the lock
         // after it has changed the number.
         let waker = cx.waker().clone();
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         if !self.is_newest(epoch) {
             return Poll::Ready(Err(superseded()));
         }
@@ -239,7 +235,7 @@ impl SessionCell {
 
     /// Gives the session up because the transport that has it does not return it.
     pub(super) fn abandon(&self) {
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         let borrower = session.borrower.take();
         if borrower.is_some() {
             // The state that was shown last: the ledger itself is with the transport that does not return it.
@@ -261,7 +257,7 @@ impl SessionCell {
     ) -> Result<(Ledger, Verdict), Error> {
         // The messages of a session that is over are the user's, so they are dropped after unlocking.
         let mut over = None;
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         if !self.is_newest(epoch) {
             return Err(superseded());
         }
@@ -321,7 +317,7 @@ impl SessionCell {
 
     /// Notes the first use of a connection: its user knows the verdict, unless a reconnect layer above tells that.
     pub(super) fn used(&self, verdict: Verdict) {
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         if !session.is_observed {
             session.seen(if let Verdict::Fresh { lost } = verdict { lost } else { 0 });
         }
@@ -347,7 +343,7 @@ impl SessionCell {
         ledger.forget_inbox();
         let is_broken = is_broken || ledger.connection_dropped(Instant::now()).is_some();
         // Compared under the lock: `abandon` takes the id away in the same step in which it counts the messages.
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         if session.id != Some(SessionId(ledger.id)) {
             // It was abandoned and counted meanwhile.
             return;
@@ -384,12 +380,12 @@ impl SessionCell {
 
 impl SessionMessages for SessionCell {
     fn count(&self) -> u64 {
-        let lost = self.lock().lost;
+        let lost = self.session.lock().lost;
         lost + self.messages.load(Ordering::Relaxed) as u64
     }
 
     fn was_reported(&self, lost: u64) {
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         session.is_observed = true;
         session.seen(lost);
     }
@@ -397,7 +393,7 @@ impl SessionMessages for SessionCell {
     fn give_up(&self) -> u64 {
         // A transport that still has the session counts as if it had lost it, and returns it to nobody.
         self.abandon();
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         let over = session.ledger.take();
         if let Some(ledger) = &over {
             session.lose(ledger);
@@ -428,7 +424,7 @@ impl fmt::Debug for SessionCell {
     /// Without the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Copied first: the writer may be the user's, and ask a handle of the session.
-        let session = self.lock();
+        let session = self.session.lock();
         let (id, is_lent) = (session.id, session.borrower.is_some());
         drop(session);
         f.debug_struct("SessionCell").field("id", &id).field("is_lent", &is_lent).finish_non_exhaustive()

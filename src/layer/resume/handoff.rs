@@ -1,9 +1,6 @@
 //! How a client's new connection reaches its session.
 
-use std::{
-    sync::PoisonError,
-    task::{Context, Poll, Waker},
-};
+use std::task::{Context, Poll, Waker};
 
 use super::{
     cell::superseded,
@@ -12,8 +9,8 @@ use super::{
 use crate::{
     Error,
     sync::{
-        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
+        checked::Mutex,
     },
 };
 
@@ -77,15 +74,11 @@ impl<T> Handoff<T> {
         Self { has_offer: AtomicBool::new(false), session, state: Mutex::new(state) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Offered<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Offers a connection, replacing an older one that waits. Returns its number, or the connection if the session is
     /// gone.
     pub(super) fn offer(&self, offer: Offer<T>) -> Result<u64, T> {
         let offer = Box::new(offer);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.is_gone {
             return Err(offer.link);
         }
@@ -107,7 +100,7 @@ impl<T> Handoff<T> {
     pub(super) fn poll_outcome(&self, ticket: u64, cx: &mut Context<'_>) -> Poll<Result<Outcome<T>, Error>> {
         // Cloned outside of the lock, for a clone is code of the executor.
         let waker = cx.waker().clone();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.ticket != ticket {
             return Poll::Ready(Err(superseded()));
         }
@@ -127,7 +120,7 @@ impl<T> Handoff<T> {
 
     /// Takes back an offer that the session has not taken.
     pub(super) fn withdraw(&self, ticket: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.ticket == ticket {
             let offer = (state.offer.take(), state.outcome.take());
             // The flag also tells the session that it was evicted, which it must still find out.
@@ -145,7 +138,7 @@ impl<T> Handoff<T> {
 
     /// Takes the offer, for the session.
     pub(super) fn take(&self) -> Option<(u64, Offer<T>)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.has_offer.store(false, Ordering::Release);
         if state.is_evicted {
             // The store does not find the session any more, so the connection is free for a new one.
@@ -157,7 +150,7 @@ impl<T> Handoff<T> {
 
     pub(super) fn report(&self, ticket: u64, outcome: Outcome<T>) {
         let outcome = Box::new(outcome);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         // A newer offer has replaced this one: its acceptor was told so, and the connection is dropped with the
         // outcome.
         if state.ticket == ticket {
@@ -170,7 +163,7 @@ impl<T> Handoff<T> {
 
     /// Ends the session, which has to make room for another one.
     pub(super) fn evict(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_evicted = true;
         self.has_offer.store(true, Ordering::Release);
         // The acceptor first: its connection is free for a new session, and need not wait until this one is polled.
@@ -180,12 +173,12 @@ impl<T> Handoff<T> {
     }
 
     pub(super) fn is_evicted(&self) -> bool {
-        self.lock().is_evicted
+        self.state.lock().is_evicted
     }
 
     /// Refuses all further offers.
     pub(super) fn leave(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.is_gone = true;
         let acceptor = state.acceptor.take();
         drop(state);
@@ -316,7 +309,7 @@ mod models {
             let _ = handler.poll();
             let Ok(()) = withdrawing.join() else { return };
             assert!(!handler.handoff.has_offer() && handler.handoff.take().is_none());
-            let state = handler.handoff.lock();
+            let state = handler.handoff.state.lock();
             assert!(state.offer.is_none(), "the connection lives on");
         });
     }

@@ -4,12 +4,12 @@ use std::{
     collections::{BTreeSet, HashMap},
     hint::black_box,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{SessionId, handoff::Handoff, wire::Bytes16};
-use crate::rt::Instant;
+use crate::{rt::Instant, sync::Mutex};
 
 /// The client that a session is counted for.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,10 +227,6 @@ impl<T> Registry<T> {
 /// The sessions of a store.
 pub(super) type Sessions<T> = Arc<Mutex<Registry<T>>>;
 
-pub(super) fn lock<T>(sessions: &Sessions<T>) -> MutexGuard<'_, Registry<T>> {
-    sessions.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A session's entry in the store. Dropping it removes the session.
 pub(super) struct Entry<T> {
     pub(super) id: Bytes16,
@@ -241,19 +237,19 @@ pub(super) struct Entry<T> {
 impl<T> Entry<T> {
     /// Notes that the session has a connection again.
     pub(super) fn set_found(&self) {
-        lock(&self.sessions).set_found(&self.id);
+        self.sessions.lock().set_found(&self.id);
     }
 
     /// Notes that the session has lost its connection. `is_used` says whether it ever carried a message of a user.
     pub(super) fn set_lost(&self, is_used: bool) {
-        lock(&self.sessions).set_lost(&self.id, is_used, Instant::now());
+        self.sessions.lock().set_lost(&self.id, is_used, Instant::now());
     }
 
     /// Removes the session from the store.
     pub(super) fn leave(&self) {
         // Removed first, so that no acceptor finds a session that takes no more offers. The record is dropped without
         // the lock.
-        let record = lock(&self.sessions).remove(&self.id);
+        let record = self.sessions.lock().remove(&self.id);
         self.handoff.leave();
         drop(record);
     }

@@ -1,23 +1,18 @@
-use std::{
-    future::poll_fn,
-    net::IpAddr,
-    sync::{Arc, Mutex},
-    task::Waker,
-    time::Duration,
-};
+use std::{future::poll_fn, net::IpAddr, sync::Arc, task::Waker, time::Duration};
 
 use super::{
     Session,
     handoff::{Handoff, Offer, Outcome},
     layer::{Config, session_settings},
     ledger::Ledger,
-    registry::{Added, Entry, Key, Record, Registry, Sessions, lock},
+    registry::{Added, Entry, Key, Record, Registry, Sessions},
     replay::{Budget, Pool},
     wire::{self, Bytes16, Hello, Own, Parsed, Welcome},
 };
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text, Transport, TransportExt, log,
     rt::{self, Instant},
+    sync::Mutex,
     transport::wakers::WakerPair,
 };
 
@@ -154,7 +149,7 @@ impl<T> SessionStore<T> {
     /// Returns the number of sessions, with a connection or without.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.registry).len()
+        self.registry.lock().len()
     }
 
     /// Returns whether there is no session.
@@ -166,19 +161,19 @@ impl<T> SessionStore<T> {
     /// Returns how many sessions wait for their client to come back.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        lock(&self.registry).lost()
+        self.registry.lock().lost()
     }
 
     /// Returns how many clients came back and got their session, since the start.
     #[must_use]
     pub fn resumed(&self) -> u64 {
-        lock(&self.registry).resumed
+        self.registry.lock().resumed
     }
 
     /// Returns how many clients came back and got a new session, because theirs was over, since the start.
     #[must_use]
     pub fn fresh(&self) -> u64 {
-        lock(&self.registry).fresh
+        self.registry.lock().fresh
     }
 
     /// Finds the session of this name, if the token is its secret and the owner is its owner. All others learn the
@@ -187,14 +182,14 @@ impl<T> SessionStore<T> {
         // Before the search: the session of a client that comes back too late must not be found only because nobody has
         // looked since.
         self.expire();
-        lock(&self.registry).find(id, token, owner, Instant::now())
+        self.registry.lock().find(id, token, owner, Instant::now())
     }
 
     /// Removes sessions that are over.
     fn expire(&self) {
         for _ in 0..EXPIRED {
             // One at a time and unlocked in between: waking an acceptor and logging run code of the user.
-            let Some(late) = lock(&self.registry).expire(Instant::now()) else { return };
+            let Some(late) = self.registry.lock().expire(Instant::now()) else { return };
             late.handoff.leave();
             log::session_expired(self.room.ttl);
         }
@@ -211,7 +206,7 @@ impl<T> SessionStore<T> {
         let most = self.room.sessions;
         let most_per_key = self.room.sessions_per_key.unwrap_or(most / 4).max(1);
         // The answer holds the records that have to go, so that none of them is dropped under the lock.
-        let added = lock(&self.registry).add(id, record, most, most_per_key);
+        let added = self.registry.lock().add(id, record, most, most_per_key);
         match added {
             Added::Yes(ended) => {
                 if let Some(ended) = ended {
@@ -335,7 +330,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
                 let wait = Wait { handoff, ticket };
                 match poll_fn(|cx| wait.handoff.poll_outcome(ticket, cx)).await? {
                     Outcome::Taken => {
-                        lock(&self.registry).resumed += 1;
+                        self.registry.lock().resumed += 1;
                         return Ok(Accepted::Resumed);
                     }
                     Outcome::Refused(link, error) => return refuse(link, error).await,
@@ -349,7 +344,7 @@ impl<T: Transport<Message, In = Message> + Unpin> SessionStore<T> {
 
     /// Begins a session for a client whose session is over.
     async fn begin_fresh(&self, link: T, hello: &Hello, key: Key) -> Result<Accepted<T>, Error> {
-        lock(&self.registry).fresh += 1;
+        self.registry.lock().fresh += 1;
         log::session_lost();
         self.begin(link, hello, key).await
     }

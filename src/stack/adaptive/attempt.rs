@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -11,11 +11,11 @@ use super::{
     decisions::{Decisions, Watchers},
     memory::Memory,
 };
-use crate::{Error, rt::Instant};
+use crate::{Error, rt::Instant, sync::Mutex};
 
 /// The observations that a connector, its clones, attempts and transports share.
 pub(super) struct Observations {
-    memory: Mutex<Memory>,
+    pub(super) memory: Mutex<Memory>,
     watchers: Watchers,
     attempts: AtomicU64,
     since: Instant,
@@ -29,10 +29,6 @@ impl Observations {
             attempts: AtomicU64::new(0),
             since: Instant::now(),
         })
-    }
-
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time on the memory's clock.
@@ -91,7 +87,7 @@ impl Route {
     /// Records that the server does not speak the subprotocol that it chose.
     pub(super) fn disown(&self) {
         let Attempt { observations, origin, .. } = &self.attempt;
-        observations.memory().disown(origin);
+        observations.memory.lock().disown(origin);
     }
 
     /// Records that the path went dead. Two reports count as one.
@@ -101,7 +97,7 @@ impl Route {
             return;
         }
         let Attempt { observations, origin, .. } = &self.attempt;
-        observations.memory().lost(origin, self.kind, observations.now());
+        observations.memory.lock().lost(origin, self.kind, observations.now());
         self.attempt.report(Decision::LostMidSession { kind: self.kind, error: error.clone() });
     }
 }

@@ -117,7 +117,7 @@ impl AdaptiveConnector {
     /// setting.
     #[must_use]
     pub fn memory_ttl(self, time: Duration) -> Self {
-        self.observations.memory().set_ttl(time);
+        self.observations.memory.lock().set_ttl(time);
         self
     }
 
@@ -185,13 +185,13 @@ impl AdaptiveConnector {
     pub fn capabilities(&self, uri: &Uri) -> Result<TransportCapabilities, Error> {
         let (origin, endpoints) = self.endpoints.resolve(uri)?;
         let now = self.observations.now();
-        Ok(TransportCapabilities::of_peer(&self.observations.memory(), &origin, &endpoints, now))
+        Ok(TransportCapabilities::of_peer(&self.observations.memory.lock(), &origin, &endpoints, now))
     }
 
     /// Clears the cached outcomes, so that the next attempt starts with the preferred transport. Call it when the
     /// program learns that its network has changed.
     pub fn forget(&self) {
-        self.observations.memory().forget();
+        self.observations.memory.lock().forget();
     }
 
     fn race(&self, mut request: Request<()>) -> Result<Race<Connectors>, Error> {
@@ -207,7 +207,7 @@ impl AdaptiveConnector {
         }
         // A proxy of one connector is no proxy of the others, so each endpoint has its own route.
         let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.candidate.kind).collect();
-        let order = self.observations.memory().order(&origin, &kinds, self.observations.now());
+        let order = self.observations.memory.lock().order(&origin, &kinds, self.observations.now());
         // The sort is stable: endpoints without a place in the order keep that of the preference.
         endpoints.sort_by_key(|endpoint| order.kinds.iter().position(|kind| *kind == endpoint.candidate.kind));
         let attempt = Attempt::new(self.observations.clone(), origin, self.name.clone());

@@ -2,14 +2,14 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
 
 use super::{Decided, Decision};
-use crate::transport::wakers::poll_prepared;
+use crate::{sync::Mutex, transport::wakers::poll_prepared};
 
 /// The number of decisions that are kept for each reader.
 const ROOM: usize = 64;
@@ -30,7 +30,7 @@ struct Ring {
 impl Watchers {
     pub(super) fn subscribe(&self) -> Decisions {
         let ring = Arc::default();
-        let mut all = lock(&self.0);
+        let mut all = self.0.lock();
         all.retain(|ring| ring.strong_count() > 0);
         all.push(Arc::downgrade(&ring));
         Decisions { ring }
@@ -38,10 +38,10 @@ impl Watchers {
 
     pub(super) fn publish(&self, decided: &Decided) {
         // Collected first: no reader's lock is taken under that of the list.
-        let all: Vec<_> = lock(&self.0).iter().filter_map(Weak::upgrade).collect();
+        let all: Vec<_> = self.0.lock().iter().filter_map(Weak::upgrade).collect();
         for ring in all {
             let decided = decided.clone();
-            let mut ring = lock(&ring);
+            let mut ring = ring.lock();
             // A slow reader loses the oldest decisions. It holds up no connection.
             let oldest = if ring.waiting.len() == ROOM { ring.waiting.pop_front() } else { None };
             ring.missed += u64::from(oldest.is_some());
@@ -57,8 +57,8 @@ impl Watchers {
 
 impl Drop for Watchers {
     fn drop(&mut self) {
-        for ring in lock(&self.0).iter().filter_map(Weak::upgrade) {
-            let mut ring = lock(&ring);
+        for ring in self.0.lock().iter().filter_map(Weak::upgrade) {
+            let mut ring = ring.lock();
             ring.is_over = true;
             let waker = ring.waker.take();
             drop(ring);
@@ -81,7 +81,7 @@ impl Stream for Decisions {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Decided>> {
         poll_prepared(cx, |prepared| {
-            let mut ring = lock(&self.ring);
+            let mut ring = self.ring.lock();
             if ring.missed > 0
                 && let Some(next) = ring.waiting.front()
             {
@@ -101,14 +101,9 @@ impl Stream for Decisions {
 
 impl fmt::Debug for Decisions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = lock(&self.ring).waiting.len();
+        let waiting = self.ring.lock().waiting.len();
         f.debug_struct("Decisions").field("waiting", &waiting).finish_non_exhaustive()
     }
-}
-
-/// No code panics under these locks; the guarded state is consistent even if the lock is poisoned.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -151,6 +146,6 @@ mod tests {
             drop(watchers.subscribe());
         }
         let _reader = watchers.subscribe();
-        assert_eq!(lock(&watchers.0).len(), 1);
+        assert_eq!(watchers.0.lock().len(), 1);
     }
 }

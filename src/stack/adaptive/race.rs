@@ -111,7 +111,7 @@ impl<D: Dial> Race<D> {
         let observations = &self.attempt.observations;
         // Remembered although the attempt may succeed by another transport: a later attempt knows how long to wait
         // for UDP.
-        observations.memory().failed(&self.attempt.origin, kind, reason, observations.now());
+        observations.memory.lock().failed(&self.attempt.origin, kind, reason, observations.now());
         // Those that would fail in the same way are cut now: their answers could only delay the error.
         let dropped = self.plan.failed(kind, diagnosis.effect);
         self.running.retain(|(running, _)| !dropped.contains(running));
@@ -139,7 +139,7 @@ impl<D: Dial> Race<D> {
     /// Returns how long UDP may still be silent.
     fn silence(&self) -> Duration {
         let Attempt { observations, origin, .. } = &self.attempt;
-        let (memory, now) = (observations.memory(), observations.now());
+        let (memory, now) = (observations.memory.lock(), observations.now());
         match memory.last(origin, TransportKind::WebTransport, now) {
             Some(LastOutcome::Failed(Reason::PathDead | Reason::UdpBlocked, ago)) if memory.is_recent(ago) => SILENCE.1,
             _ => SILENCE.0,
@@ -161,7 +161,7 @@ impl<D: Dial> Race<D> {
         self.waiting.clear();
         let chosen = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|chosen| chosen.to_str().ok());
         let observations = &self.attempt.observations;
-        observations.memory().worked(&self.attempt.origin, kind, chosen, observations.now());
+        observations.memory.lock().worked(&self.attempt.origin, kind, chosen, observations.now());
         self.attempt.report(Decision::Connected { kind, after: self.attempt.age() });
     }
 

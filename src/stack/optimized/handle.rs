@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
 };
@@ -15,6 +15,7 @@ use crate::{
         resume::ResumeHandle,
     },
     stack::Capabilities,
+    sync::Mutex,
 };
 
 /// The agreement with the peer of the latest connection.
@@ -47,12 +48,12 @@ impl Status {
     #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
     pub(super) fn watched_by(&self, monitor: heartbeat::Monitor) {
         // A monitor holds the observer, which is the user's recorder: it is dropped without the lock.
-        let older = self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).replace(monitor);
+        let older = self.0.heartbeat.lock().replace(monitor);
         drop(older);
     }
 
     fn heartbeat(&self) -> Option<heartbeat::Monitor> {
-        self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.heartbeat.lock().clone()
     }
 
     pub(super) fn capabilities(&self) -> Capabilities {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use crate::{
         },
     },
     rt,
+    sync::Mutex,
     threads::dyn_shared,
     transport::QueueDepth,
 };
@@ -168,7 +169,7 @@ impl StackMetrics {
         self.live.get()?;
         // The queue is put into the list under the lock, but nothing of the user's runs there: a depth only counts.
         let id = {
-            let mut list = self.queues.lock();
+            let mut list = self.queues.0.lock();
             list.next_id += 1;
             let id = list.next_id;
             list.open.insert(id, queue);
@@ -202,13 +203,9 @@ struct QueueList {
 }
 
 impl Queues {
-    fn lock(&self) -> MutexGuard<'_, QueueList> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the sums of waiting messages, waiting bytes, and dropped messages.
     fn sum(&self) -> (usize, usize, u64) {
-        let list = self.lock();
+        let list = self.0.lock();
         list.open.values().map(QueueDepth::get).fold((0, 0, list.dropped), |sum, (messages, bytes, dropped)| {
             (sum.0 + messages, sum.1 + bytes, sum.2 + dropped)
         })
@@ -223,7 +220,7 @@ pub(super) struct WatchedQueue {
 
 impl Drop for WatchedQueue {
     fn drop(&mut self) {
-        let mut list = self.queues.lock();
+        let mut list = self.queues.0.lock();
         let queue = list.open.remove(&self.id);
         // A counter must not fall when its queue is gone.
         list.dropped += queue.as_ref().map_or(0, |queue| queue.get().2);

@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use http::Uri;
 
-use crate::rt::Instant;
+use crate::{rt::Instant, sync::Mutex};
 
 /// The number of servers that are remembered. At the limit, the least recently seen server is evicted.
 const MOST: usize = 1024;
@@ -135,34 +135,30 @@ impl Peers {
     /// one.
     pub(super) fn distrust(&self, uri: &Uri) {
         let key = key(uri);
-        let mut peers = self.lock();
+        let mut peers = self.0.lock();
         if peers.get(&key).is_some_and(|(peer, _)| matches!(peer, Peer::Known { .. })) {
             peers.remove(&key);
         }
     }
 
     fn get(&self, uri: &Uri) -> Option<Peer> {
-        let (peer, at) = self.lock().get(&*key(uri)).copied()?;
+        let (peer, at) = self.0.lock().get(&*key(uri)).copied()?;
         (at.elapsed() < TTL || matches!(peer, Peer::Known { .. })).then_some(peer)
     }
 
     fn age(&self, uri: &Uri) -> Option<Duration> {
-        self.lock().get(&*key(uri)).map(|(_, at)| at.elapsed())
+        self.0.lock().get(&*key(uri)).map(|(_, at)| at.elapsed())
     }
 
     fn learn(&self, uri: &Uri, peer: Peer) {
         let now = Instant::now();
-        let mut peers = self.lock();
+        let mut peers = self.0.lock();
         let key = key(uri);
         if peers.len() >= MOST && !peers.contains_key(&key) {
             let oldest = peers.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
             oldest.map(|oldest| peers.remove(&oldest));
         }
         peers.insert(key, (peer, now));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -176,7 +172,7 @@ fn key(uri: &Uri) -> Box<str> {
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.lock().len();
+        let len = self.0.lock().len();
         f.debug_struct("Peers").field("len", &len).finish()
     }
 }
@@ -192,7 +188,7 @@ mod tests {
         peers.said_hello(&known);
         assert!(!peers.clone().offers(&Uri::from_static("ws://ada:secret@a/?token=1")));
         assert!(peers.offers(&Uri::from_static("ws://a/other")));
-        assert!(!peers.lock().keys().any(|key| key.contains("secret")));
+        assert!(!peers.0.lock().keys().any(|key| key.contains("secret")));
         tokio::time::sleep(TTL).await;
         assert!(peers.offers(&stranger) && peers.is_trusted(&known));
     }
@@ -207,7 +203,7 @@ mod tests {
             peers.distrust(uri);
         }
         assert!(!peers.offers(&stranger) && !peers.is_trusted(&known));
-        assert_eq!(peers.lock().len(), 1);
+        assert_eq!(peers.0.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,7 +214,7 @@ mod tests {
             peers.is_stranger(&uri(i));
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(peers.lock().len(), MOST);
+        assert_eq!(peers.0.lock().len(), MOST);
         assert!(peers.offers(&uri(4)) && !peers.offers(&uri(5)));
     }
 

@@ -2,7 +2,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{
             AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -24,6 +24,7 @@ use crate::{
     log,
     rt::{self, Instant, Timer},
     service::{Client, Correlate},
+    sync::{Mutex, MutexGuard},
 };
 
 /// The number of ticks per idle timeout. A connection is retired after between 1 and 1.25 times the timeout.
@@ -64,7 +65,7 @@ pub(super) struct Settings<K> {
 /// Tasks: one for each connection, from its connect to its end ([`serve`](Self::serve)), and at most one keeper, which
 /// replaces lost connections if the pool keeps a minimum ([`keep_minimum`](Self::keep_minimum)).
 pub(super) struct Connections<T, Req, Res, C> {
-    slots: Mutex<Slots<Client<T, Req, Res, C>>>,
+    pub(super) slots: Mutex<Slots<Client<T, Req, Res, C>>>,
     settings: Settings<Client<T, Req, Res, C>>,
     has_keeper: AtomicBool,
     /// Wakes the keeper when there may be too few connections, or no handle.
@@ -89,11 +90,6 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
         }
     }
 
-    pub(super) fn slots(&self) -> MutexGuard<'_, Slots<Client<T, Req, Res, C>>> {
-        // No user code that could panic runs under the lock, so the slots are consistent even if it is poisoned.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn connects(&self) -> u64 {
         self.connects.load(Relaxed)
     }
@@ -110,7 +106,7 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
         if self.handles.fetch_sub(1, Relaxed) == 1 {
             // Dropped without the lock. A connection ends when its calls are done, and a call that still waits asks
             // again.
-            let gone = self.slots().clear();
+            let gone = self.slots.lock().clear();
             drop(gone);
             self.keeper.wake();
         }
@@ -122,26 +118,26 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
 
     /// Returns whether the pool has fewer connections than it must keep, and may open another.
     pub(super) fn is_short(&self) -> bool {
-        self.slots().is_short(self.settings.min_connections)
+        self.slots.lock().is_short(self.settings.min_connections)
     }
 
     /// Ends a call on a connection, whose room goes to the next waiting call.
     pub(super) fn release(&self, id: u64) {
-        let mut slots = self.slots();
+        let mut slots = self.slots.lock();
         slots.release(id);
         self.grant(slots);
     }
 
     /// Abandons a call on a connection. Its room is free once its answer has come.
     pub(super) fn abandon(&self, id: u64) {
-        let mut slots = self.slots();
+        let mut slots = self.slots.lock();
         slots.abandon(id);
         self.grant(slots);
     }
 
     /// Frees the room of abandoned calls whose answers have come.
     fn discard(&self, id: u64, calls: u64) {
-        let mut slots = self.slots();
+        let mut slots = self.slots.lock();
         (0..calls).for_each(|_| slots.discard(id));
         self.grant(slots);
     }
@@ -153,7 +149,7 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
             drop(slots);
             // If the call was dropped in the meantime, the next one gets its room.
             let unused = waiting.send(Ok((id, client))).is_err();
-            slots = self.slots();
+            slots = self.slots.lock();
             if unused {
                 slots.release(id);
             }
@@ -169,7 +165,7 @@ impl<T, Req, Res, C> Connections<T, Req, Res, C> {
 
     /// Records a failed connect, which fails the calls that waited for it.
     fn connect_failed(&self, connect: u64, error: &Error) {
-        let failed = self.slots().failed(connect);
+        let failed = self.slots.lock().failed(connect);
         for waiting in failed {
             // A call that was dropped does not need the error.
             let _ = waiting.send(Err(error.clone()));
@@ -192,7 +188,7 @@ where
 {
     /// Finds a connection for a call, or a place in line. Opens another connection if needed.
     pub(super) fn admit(self: &Arc<Self>) -> Admission<Client<T, Req, Res, C>> {
-        let (admission, connect) = self.slots().admit();
+        let (admission, connect) = self.slots.lock().admit();
         self.open(connect);
         admission
     }
@@ -200,7 +196,7 @@ where
     /// Opens connections until there are as many as the pool keeps.
     pub(super) fn fill(self: &Arc<Self>) {
         while self.is_short() {
-            let Some(connect) = self.slots().begin() else { return };
+            let Some(connect) = self.slots.lock().begin() else { return };
             self.open(Some(connect));
         }
     }
@@ -211,7 +207,7 @@ where
         #[cfg(feature = "trace")]
         if let Some(gauges) = self.metrics.start() {
             let this = Arc::downgrade(self);
-            rt::spawn(gauges.run(move || this.upgrade().map(|this| this.slots().counts())));
+            rt::spawn(gauges.run(move || this.upgrade().map(|this| this.slots.lock().counts())));
         }
         let this = self.clone();
         rt::spawn(async move {
@@ -241,7 +237,7 @@ where
     async fn serve(self: &Arc<Self>, id: u64, client: Client<T, Req, Res, C>) {
         // However it ends, including by a panic of the transport.
         let _end = OnDrop(|| {
-            let (handle, connect) = self.slots().ended(id);
+            let (handle, connect) = self.slots.lock().ended(id);
             self.open(connect);
             self.keep_minimum();
             if handle.is_some() {
@@ -278,7 +274,7 @@ where
     fn poll_age(self: &Arc<Self>, id: u64, tick: &mut Timer, end: Instant, cx: &mut Context<'_>) {
         while tick.poll(cx).is_ready() {
             let is_old = Instant::now() >= end;
-            let is_idle = self.slots().tick(id, self.settings.min_connections) >= TICKS;
+            let is_idle = self.slots.lock().tick(id, self.settings.min_connections) >= TICKS;
             if is_old || is_idle || !self.has_handles() {
                 self.retire(id, if is_old { Reason::Old } else { Reason::Idle });
                 return;
@@ -289,7 +285,7 @@ where
 
     /// Gives this connection no more calls.
     pub(super) fn retire(&self, id: u64, reason: Reason) {
-        let handle = self.slots().remove(id);
+        let handle = self.slots.lock().remove(id);
         if handle.is_some() {
             self.metrics.retired(reason);
         }
@@ -334,7 +330,7 @@ where
                 at_once = self.settings.min_connections.saturating_sub(1);
             }
             // A call may have opened a connection during the delay.
-            let begun = if self.is_short() { self.slots().begin() } else { None };
+            let begun = if self.is_short() { self.slots.lock().begin() } else { None };
             let Some(connect) = begun else { continue };
             let Some(made) = self.while_wanted(self.connect(connect)).await else { return };
             let Some((id, client)) = made else {
@@ -387,7 +383,7 @@ impl<T, Req, Res, C> Attempt<'_, T, Req, Res, C> {
     /// Adds the connection and returns its id.
     fn succeeded(mut self, client: Client<T, Req, Res, C>) -> u64 {
         let Some(connections) = self.connections.take() else { return 0 };
-        let mut slots = connections.slots();
+        let mut slots = connections.slots.lock();
         let id = slots.opened(client);
         let open = slots.open();
         connections.grant(slots);

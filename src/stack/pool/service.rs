@@ -37,19 +37,19 @@ impl<T, Req, Res, C> Pool<T, Req, Res, C> {
     /// Returns the number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.slots().open()
+        self.connections.slots.lock().open()
     }
 
     /// Returns the number of calls in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.connections.slots().in_flight()
+        self.connections.slots.lock().in_flight()
     }
 
     /// Returns the number of calls that wait for a connection.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.connections.slots().waiting()
+        self.connections.slots.lock().waiting()
     }
 
     /// Returns the number of connections made so far.
@@ -110,7 +110,7 @@ impl<T, Req, Res, C> Drop for Pool<T, Req, Res, C> {
 
 impl<T, Req, Res, C> fmt::Debug for Pool<T, Req, Res, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slots = self.connections.slots();
+        let slots = self.connections.slots.lock();
         let (connections, in_flight, waiting) = (slots.open(), slots.in_flight(), slots.waiting());
         drop(slots);
         f.debug_struct("Pool")
@@ -162,7 +162,7 @@ impl<T, Req, Res, C> PoolCall<T, Req, Res, C> {
             Stage::Idle => {}
             Stage::Waiting(mut line) => {
                 self.connections.metrics.waited(line.since.elapsed());
-                let left = self.connections.slots().leave(line.place);
+                let left = self.connections.slots.lock().leave(line.place);
                 drop(left);
                 line.grant.close();
                 // The grant may have come just before the close.

@@ -1,7 +1,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Direction;
-use crate::transport::wakers::WakerPair;
+use crate::{sync::Mutex, transport::wakers::WakerPair};
 
 pin_project! {
     /// A byte stream with injected faults: put it below a WebSocket to cut the connection in the middle of a frame.
@@ -51,12 +51,6 @@ struct Link {
 
 debug_fields!(Link {});
 
-impl Link {
-    fn lock(&self) -> MutexGuard<'_, Flows> {
-        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl IoFaults {
     /// Stops this direction until [`resume`](Self::resume).
     pub fn stall(&self, direction: Direction) {
@@ -95,7 +89,7 @@ impl IoFaults {
     }
 
     fn change(&self, change: impl FnOnce(&mut Flows)) {
-        change(&mut self.0.lock());
+        change(&mut self.0.flows.lock());
         self.0.wakers.wake_both();
     }
 }
@@ -125,7 +119,7 @@ impl<T: AsyncRead> AsyncRead for FaultIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         this.link.wakers.reader.register(cx.waker());
-        let turn = this.link.lock().turn(Direction::Incoming);
+        let turn = this.link.flows.lock().turn(Direction::Incoming);
         let most = match turn {
             Turn::Wait | Turn::Swallow => return Poll::Pending,
             Turn::Fail(Cut::Eof) => return Poll::Ready(Ok(())),
@@ -137,7 +131,7 @@ impl<T: AsyncRead> AsyncRead for FaultIo<T> {
         ready!(this.inner.poll_read(cx, &mut part))?;
         let read = part.filled().len();
         buf.advance(read);
-        this.link.lock().moved(Direction::Incoming, read);
+        this.link.flows.lock().moved(Direction::Incoming, read);
         Poll::Ready(Ok(()))
     }
 }
@@ -146,7 +140,7 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
         this.link.wakers.writer.register(cx.waker());
-        let turn = this.link.lock().turn(Direction::Outgoing);
+        let turn = this.link.flows.lock().turn(Direction::Outgoing);
         let most = match turn {
             Turn::Wait => return Poll::Pending,
             Turn::Swallow => return Poll::Ready(Ok(buf.len())),
@@ -154,7 +148,7 @@ impl<T: AsyncWrite> AsyncWrite for FaultIo<T> {
             Turn::Move(most) => most,
         };
         let written = ready!(this.inner.poll_write(cx, &buf[..most.min(buf.len())]))?;
-        this.link.lock().moved(Direction::Outgoing, written);
+        this.link.flows.lock().moved(Direction::Outgoing, written);
         Poll::Ready(Ok(written))
     }
 
@@ -175,7 +169,7 @@ impl<T: AsyncWrite> FaultIo<T> {
     ) -> Poll<io::Result<()>> {
         let this = self.project();
         this.link.wakers.writer.register(cx.waker());
-        let turn = this.link.lock().turn(Direction::Outgoing);
+        let turn = this.link.flows.lock().turn(Direction::Outgoing);
         match turn {
             Turn::Wait => Poll::Pending,
             Turn::Swallow => Poll::Ready(Ok(())),

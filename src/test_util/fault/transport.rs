@@ -1,7 +1,7 @@
 use std::{
     num::NonZeroU32,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 
-use crate::{Error, transport::wakers::WakerPair};
+use crate::{Error, sync::Mutex, transport::wakers::WakerPair};
 
 /// The controller of the faults of all transports that its [`layer`](Self::layer) wrapped. Clones control the same
 /// transports.
@@ -83,7 +83,7 @@ impl Faults {
     }
 
     fn change(&self, change: impl Fn(&mut Directions)) {
-        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.0.lock();
         links.retain(|link| link.strong_count() > 0);
         let alive: Vec<_> = links.iter().filter_map(Weak::upgrade).collect();
         drop(links);
@@ -98,7 +98,7 @@ impl<T> Layer<T> for FaultLayer {
 
     fn layer(&self, inner: T) -> Fault<T> {
         let link = Arc::new(Link::default());
-        self.faults.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&link));
+        self.faults.0.lock().push(Arc::downgrade(&link));
         Fault { inner, link }
     }
 }
@@ -123,17 +123,13 @@ struct Link {
 debug_fields!(Link {});
 
 impl Link {
-    fn lock(&self) -> MutexGuard<'_, Directions> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn change(&self, change: impl FnOnce(&mut Directions)) {
-        change(&mut self.lock());
+        change(&mut self.state.lock());
         self.wakers.wake_both();
     }
 
     fn check(&self) -> Result<(), Error> {
-        match self.lock().end() {
+        match self.state.lock().end() {
             PermanentFault::Cut | PermanentFault::Ended => Err(cut()),
             PermanentFault::Open | PermanentFault::HalfOpen => Ok(()),
         }
@@ -143,7 +139,7 @@ impl Link {
     /// as far as the sink can tell.
     fn poll_out(&self, cx: &Context<'_>, waits: impl FnOnce(&mut Directions) -> bool) -> Poll<Result<bool, Error>> {
         self.wakers.writer.register(cx.waker());
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match state.end() {
             PermanentFault::Cut | PermanentFault::Ended => Poll::Ready(Err(cut())),
             PermanentFault::HalfOpen => Poll::Ready(Ok(false)),
@@ -153,7 +149,7 @@ impl Link {
     }
 
     fn is_half_open(&self) -> bool {
-        self.lock().end() == PermanentFault::HalfOpen
+        self.state.lock().end() == PermanentFault::HalfOpen
     }
 }
 
@@ -183,7 +179,7 @@ where
         this.link.wakers.reader.register(cx.waker());
         loop {
             {
-                let mut state = this.link.lock();
+                let mut state = this.link.state.lock();
                 match state.end() {
                     PermanentFault::Open if state.waits(Direction::Incoming) => return Poll::Pending,
                     PermanentFault::Open => {}
@@ -196,7 +192,7 @@ where
                 }
             }
             match ready!(this.inner.as_mut().poll_next(cx)) {
-                Some(Ok(message)) if this.link.lock().pass(Direction::Incoming) => {
+                Some(Ok(message)) if this.link.state.lock().pass(Direction::Incoming) => {
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Some(Ok(_)) => {}
@@ -224,7 +220,7 @@ where
     fn start_send(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
         this.link.check()?;
-        if this.link.is_half_open() || !this.link.lock().pass(Direction::Outgoing) {
+        if this.link.is_half_open() || !this.link.state.lock().pass(Direction::Outgoing) {
             return Ok(());
         }
         this.inner.start_send(message).map_err(Into::into)

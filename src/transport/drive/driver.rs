@@ -274,7 +274,7 @@ impl<Out, In> Worker<Out, In> {
 
     /// Reports a message that could not be sent, while others can. The receiver gets the error if it has room.
     fn refuse(&mut self, error: Error) {
-        let mut inbox = self.queues.inbox();
+        let mut inbox = self.queues.inbox.lock();
         let gone = if inbox.has_room() { inbox.push(Err(error), 0) } else { Some(Err(error)) };
         self.queues.wake_receiver(inbox);
         drop(gone);
@@ -291,7 +291,7 @@ impl<Out, In> Worker<Out, In> {
     /// writing of this poll.
     fn poll_writing_deadline(&mut self, mark: Mark, cx: &mut Context<'_>) -> Poll<()> {
         let waits_for = match self.writing {
-            Writing::Open if self.queues.outbox().is_closing() => WaitsFor::Room,
+            Writing::Open if self.queues.outbox.lock().is_closing() => WaitsFor::Room,
             Writing::Closing => WaitsFor::Transport,
             Writing::Open | Writing::Closed | Writing::Failed => return Poll::Pending,
         };
@@ -305,7 +305,7 @@ impl<Out, In> Worker<Out, In> {
             return Poll::Pending;
         }
         // A slow receiver is not a dead peer.
-        if !self.queues.inbox().has_room() {
+        if !self.queues.inbox.lock().has_room() {
             self.deadline.stop();
             return Poll::Pending;
         }
@@ -315,7 +315,7 @@ impl<Out, In> Worker<Out, In> {
     /// Gives up a transport that could not be closed in time, or whose peer did not close, and reports it.
     fn cut(&mut self) -> Error {
         let limit = self.deadline.limit();
-        let lost = self.queues.outbox().len();
+        let lost = self.queues.outbox.lock().len();
         let error = match self.writing {
             Writing::Closed => Error::timeout(format!(
                 "the connection was cut: this end has closed, and the peer neither closed nor sent anything for \
@@ -330,7 +330,7 @@ impl<Out, In> Worker<Out, In> {
         crate::log::close_cut(&error, lost);
         self.fail(error.clone());
         // Even into a full inbox: it is the last item.
-        let mut inbox = self.queues.inbox();
+        let mut inbox = self.queues.inbox.lock();
         let gone = inbox.push(Err(error.clone()), 0);
         drop(inbox);
         drop(gone);
@@ -341,7 +341,7 @@ impl<Out, In> Worker<Out, In> {
     /// Passes on, in order with the incoming messages, that the connection was lost and replaced by another.
     fn pass_on_loss(&self, mark: Mark) {
         if mark.has_lost() {
-            let mut inbox = self.queues.inbox();
+            let mut inbox = self.queues.inbox.lock();
             inbox.push_loss();
             self.queues.wake_receiver(inbox);
         }
@@ -359,7 +359,7 @@ impl<Out, In> Worker<Out, In> {
     where
         T: Transport<Out, In = In>,
     {
-        let mut has_room = self.queues.inbox().has_room();
+        let mut has_room = self.queues.inbox.lock().has_room();
         for _ in 0..BUDGET {
             if !has_room {
                 return Turn::Wait;
@@ -387,7 +387,7 @@ impl<Out, In> Worker<Out, In> {
             let size = message.as_ref().map_or(0, |message| {
                 self.queues.incoming.known_size(message).unwrap_or_else(|| size_of::<In>().max(decoded))
             });
-            let mut inbox = self.queues.inbox();
+            let mut inbox = self.queues.inbox.lock();
             let gone = inbox.push(message, size);
             has_room = inbox.has_room();
             self.queues.wake_receiver(inbox);
@@ -399,11 +399,11 @@ impl<Out, In> Worker<Out, In> {
 
     /// Returns whether every sender and receiver is gone, so there is no one left to notify.
     fn is_pointless(&self) -> bool {
-        self.write_error.is_some() && self.queues.inbox().abandoned
+        self.write_error.is_some() && self.queues.inbox.lock().abandoned
     }
 
     fn end_reading(&self) {
-        let mut inbox = self.queues.inbox();
+        let mut inbox = self.queues.inbox.lock();
         inbox.ended = true;
         self.queues.wake_receiver(inbox);
     }
@@ -419,10 +419,10 @@ impl<Out, In> Worker<Out, In> {
         }
         if self.idle == IDLE {
             self.out.trim();
-            self.queues.inbox().trim();
+            self.queues.inbox.lock().trim();
             return false;
         }
-        self.out.has_spare() || self.queues.inbox().has_spare()
+        self.out.has_spare() || self.queues.inbox.lock().has_spare()
     }
 }
 

@@ -42,7 +42,7 @@ impl<Out> Pull<Out> {
             return Poll::Ready(None);
         }
         let is_watched = self.out.queues.close.is_watched.load(Relaxed);
-        let given_up = if is_watched { self.out.queues.outbox().given_up() } else { None };
+        let given_up = if is_watched { self.out.queues.outbox.lock().given_up() } else { None };
         if let Some(error) = given_up {
             self.end(&error, false);
             return Poll::Ready(Some(Err(error)));
@@ -60,7 +60,7 @@ impl<Out> Pull<Out> {
                 out.fed_while_closing();
             } else if out.batch.is_empty() {
                 // The response may not ask again for long. Nothing that it has taken counts as waiting meanwhile.
-                out.queues.outbox().fed(std::mem::take(&mut out.fed));
+                out.queues.outbox.lock().fed(std::mem::take(&mut out.fed));
             }
             return Poll::Ready(Some(Ok(entry.message)));
         }
@@ -74,7 +74,7 @@ impl<Out> Pull<Out> {
         if !is_over {
             return Poll::Pending;
         }
-        let overflow = out.queues.outbox().overflow();
+        let overflow = out.queues.outbox.lock().overflow();
         self.end(&overflow.clone().unwrap_or_else(|| Error::closed("the last sender was dropped")), true);
         Poll::Ready(overflow.map(Err))
     }

@@ -1,7 +1,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Waker,
@@ -12,6 +12,7 @@ use atomic_waker::AtomicWaker;
 use super::outbox::{Fed, Next, Outbox};
 use crate::{
     Error,
+    sync::{Mutex, MutexGuard},
     transport::{
         QueueConfig,
         backlog::{Entry, KEPT, Measure},
@@ -26,8 +27,8 @@ use crate::{
 /// or wake are handed out, and dropped or woken after unlocking. A message whose drop sends another message is
 /// therefore safe.
 pub(super) struct Queues<Out, In> {
-    outbox: Mutex<Outbox<Out>>,
-    inbox: Mutex<Inbox<In>>,
+    pub(super) outbox: Mutex<Outbox<Out>>,
+    pub(super) inbox: Mutex<Inbox<In>>,
     pub(super) measure: Measure<Out>,
     pub(super) incoming: Payload<In>,
     pub(super) driver: AtomicWaker,
@@ -77,14 +78,6 @@ impl<Out, In> Queues<Out, In> {
         self.is_driven.load(Relaxed)
     }
 
-    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox<Out>> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn inbox(&self) -> MutexGuard<'_, Inbox<In>> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Unlocks the queue and wakes the senders whose turn it is. `wakers` holds their wakers meanwhile, and is empty
     /// before and after.
     pub(super) fn pass_turns(&self, mut outbox: MutexGuard<'_, Outbox<Out>>, wakers: &mut Vec<Waker>) {
@@ -112,7 +105,7 @@ impl<Out, In> Queues<Out, In> {
 impl<Out, In> Queues<Out, In> {
     /// Returns the number of messages for which memory is allocated.
     pub(super) fn capacity(&self) -> usize {
-        self.outbox().capacity() + self.inbox().capacity()
+        self.outbox.lock().capacity() + self.inbox.lock().capacity()
     }
 }
 
@@ -138,7 +131,7 @@ impl<Out, In> Consumer<Out, In> {
     /// Reports what was passed on, takes more, and wakes the senders that now have room. `is_new_poll` says that the
     /// executor has had a round in which woken senders could come.
     pub(super) fn refill(&mut self, is_new_poll: bool) -> Next {
-        let mut outbox = self.queues.outbox();
+        let mut outbox = self.queues.outbox.lock();
         if is_new_poll {
             // Here and not in a timer, which would have to be set for each wake-up.
             outbox.waiters.end_turns();
@@ -151,7 +144,7 @@ impl<Out, In> Consumer<Out, In> {
 
     /// Reports what was passed on, puts the rest of the batch back, and wakes the senders that now have room.
     pub(super) fn settle(&mut self) {
-        let mut outbox = self.queues.outbox();
+        let mut outbox = self.queues.outbox.lock();
         outbox.fed(std::mem::take(&mut self.fed));
         let gone = outbox.put_back(&mut self.batch);
         self.queues.pass_turns(outbox, &mut self.wakers);
@@ -161,7 +154,7 @@ impl<Out, In> Consumer<Out, In> {
     /// Reports what was passed on to the senders that wait for the close: it is progress.
     #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
     pub(super) fn fed_while_closing(&mut self) {
-        let mut outbox = self.queues.outbox();
+        let mut outbox = self.queues.outbox.lock();
         outbox.fed(std::mem::take(&mut self.fed));
         self.wakers.extend(outbox.watchers());
         drop(outbox);
@@ -170,13 +163,13 @@ impl<Out, In> Consumer<Out, In> {
 
     /// Records that everything that was passed on is flushed.
     pub(super) fn flushed(&mut self) {
-        self.wakers.extend(self.queues.outbox().flushed());
+        self.wakers.extend(self.queues.outbox.lock().flushed());
         wake_all(self.wakers.drain(..));
     }
 
     /// Reports the loss of messages that the transport had accepted to the flushes that wait for them.
     pub(super) fn lose(&mut self, error: Error) {
-        let mut outbox = self.queues.outbox();
+        let mut outbox = self.queues.outbox.lock();
         let (wakers, before) = outbox.lose(error);
         self.wakers.extend(wakers);
         drop(outbox);
@@ -186,7 +179,7 @@ impl<Out, In> Consumer<Out, In> {
 
     /// Ends the writing: the batch is dropped, and every waiting task gets `error`, or learns that this end has closed.
     pub(super) fn end(&mut self, error: &Error, is_clean: bool) {
-        let mut outbox = self.queues.outbox();
+        let mut outbox = self.queues.outbox.lock();
         outbox.fed(std::mem::take(&mut self.fed));
         outbox.count_discarded(&self.batch);
         let (gone, wakers) = outbox.end(error, is_clean);
@@ -197,14 +190,14 @@ impl<Out, In> Consumer<Out, In> {
 
     /// Returns whether memory is held that an idle connection does not need.
     pub(super) fn has_spare(&self) -> bool {
-        self.batch.capacity().max(self.wakers.capacity()) > 2 * KEPT || self.queues.outbox().has_spare()
+        self.batch.capacity().max(self.wakers.capacity()) > 2 * KEPT || self.queues.outbox.lock().has_spare()
     }
 
     /// Releases memory that an idle connection does not need.
     pub(super) fn trim(&mut self) {
         self.batch.shrink_to(KEPT);
         self.wakers.shrink_to(KEPT);
-        self.queues.outbox().trim();
+        self.queues.outbox.lock().trim();
     }
 }
 

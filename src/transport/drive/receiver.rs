@@ -58,7 +58,7 @@ impl<Out, In> Receiver<Out, In> {
 
 impl<Out, In> Receiver<Out, In> {
     fn take(&self) -> Poll<Option<Result<In, Error>>> {
-        let mut inbox = self.queues.inbox();
+        let mut inbox = self.queues.inbox.lock();
         let (message, made_room) = loop {
             match inbox.pop() {
                 Some(Taken::Item(message, made_room)) => break (message, made_room),
@@ -86,19 +86,19 @@ impl<Out, In> Stream for Receiver<Out, In> {
         }
         // Without the lock: cloning a waker runs executor code.
         self.queues.receiver.register(cx.waker());
-        self.queues.inbox().is_awaited = true;
+        self.queues.inbox.lock().is_awaited = true;
         self.take()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.queues.inbox().len(), None)
+        (self.queues.inbox.lock().len(), None)
     }
 }
 
 impl<Out, In> Drop for Receiver<Out, In> {
     fn drop(&mut self) {
         // The messages are dropped after the lock is released.
-        let unread = self.queues.inbox().abandon();
+        let unread = self.queues.inbox.lock().abandon();
         drop(unread);
         self.queues.driver.wake();
     }
@@ -106,7 +106,7 @@ impl<Out, In> Drop for Receiver<Out, In> {
 
 impl<Out, In> fmt::Debug for Receiver<Out, In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = self.queues.inbox().len();
+        let waiting = self.queues.inbox.lock().len();
         f.debug_struct("Receiver").field("waiting", &waiting).finish_non_exhaustive()
     }
 }

@@ -48,7 +48,7 @@ pub struct Sender<Out, In = Out> {
 
 impl<Out, In> Sender<Out, In> {
     pub(super) fn new(queues: Arc<Queues<Out, In>>) -> Self {
-        let mut outbox = queues.outbox();
+        let mut outbox = queues.outbox.lock();
         let (id, losses) = (outbox.join(), outbox.losses());
         drop(outbox);
         Self { queues, id, ticket: None, has_place: false, flush: None, losses, is_closed: false }
@@ -105,7 +105,7 @@ impl<Out, In> Sender<Out, In> {
         if self.is_closed {
             return Err(TrySendError::new(closed_sender(), Some(entry.message)));
         }
-        let mut outbox = self.queues.outbox();
+        let mut outbox = self.queues.outbox.lock();
         match outbox.admit(None, Some(&entry)) {
             Admission::Ready => {
                 let (result, gone) = outbox.push(entry);
@@ -175,7 +175,7 @@ impl<Out, In> Sender<Out, In> {
     /// ```
     pub fn close(&self, frame: CloseFrame) -> impl Future<Output = Result<(), Error>> {
         // In the call itself, not in the future: a caller that does not await it has closed all the same.
-        let wakers = self.queues.outbox().close(frame);
+        let wakers = self.queues.outbox.lock().close(frame);
         wake_all(wakers);
         self.queues.driver.wake();
         #[cfg(all(feature = "sse", not(target_arch = "wasm32")))]
@@ -233,26 +233,26 @@ impl<Out, In> Sender<Out, In> {
     /// this sender is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.is_closed || self.queues.outbox().closed().is_some()
+        self.is_closed || self.queues.outbox.lock().closed().is_some()
     }
 
     /// Returns the number of waiting messages.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queues.outbox().len()
+        self.queues.outbox.lock().len()
     }
 
     /// Returns the number of waiting bytes, as the queue measures them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queues.outbox().bytes()
+        self.queues.outbox.lock().bytes()
     }
 
     /// Returns the number of messages dropped since the beginning: by the queue's policy, because the transport
     /// rejected them, or because it ended first.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.queues.outbox().dropped()
+        self.queues.outbox.lock().dropped()
     }
 
     /// Returns a handle to the depth of the queue, which does not count as a sender.
@@ -273,7 +273,7 @@ impl<Out, In> Sender<Out, In> {
         }
         self.abort_send();
         // The last one to leave closes the queue, and only the driver can close the transport.
-        let was_last = self.queues.outbox().part();
+        let was_last = self.queues.outbox.lock().part();
         if was_last {
             self.queues.driver.wake();
         }
@@ -284,7 +284,7 @@ impl<Out, In> Sender<Out, In> {
             return Poll::Ready(Err(closed_sender()));
         }
         if self.has_place {
-            return Poll::Ready(match self.queues.outbox().closed() {
+            return Poll::Ready(match self.queues.outbox.lock().closed() {
                 Some(error) => Err(error),
                 None => Ok(()),
             });
@@ -302,7 +302,7 @@ impl<Out, In> Sender<Out, In> {
         // too.
         self.flush = None;
         let entry = self.queues.measure.entry(message);
-        let (result, gone) = self.queues.outbox().push(entry);
+        let (result, gone) = self.queues.outbox.lock().push(entry);
         drop(gone);
         self.queues.driver.wake();
         result
@@ -310,7 +310,7 @@ impl<Out, In> Sender<Out, In> {
 
     fn poll_flushed(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         poll_prepared(cx, |prepared| {
-            let mut outbox = self.queues.outbox();
+            let mut outbox = self.queues.outbox.lock();
             if let Some(error) = outbox.take_loss(&mut self.losses) {
                 return Some(Err(error));
             }
@@ -333,7 +333,7 @@ pub(crate) struct QueueDepth<Out, In = Out>(Arc<Queues<Out, In>>);
 impl<Out, In> QueueDepth<Out, In> {
     /// Returns the number of waiting messages, of waiting bytes, and of messages dropped since the beginning.
     pub(crate) fn get(&self) -> (usize, usize, u64) {
-        let outbox = self.0.outbox();
+        let outbox = self.0.outbox.lock();
         (outbox.len(), outbox.bytes(), outbox.dropped())
     }
 }
@@ -364,7 +364,7 @@ fn poll_admission<Out, In>(
 ) -> Poll<Result<(), Error>> {
     let mut may_look_again = false;
     let polled = poll_prepared(cx, |prepared| {
-        let mut outbox = queues.outbox();
+        let mut outbox = queues.outbox.lock();
         let admission = outbox.admit(*ticket, entry.as_ref());
         if matches!(admission, Admission::Wait) {
             // The ticket keeps its age over several polls, and over several wakers.
@@ -397,7 +397,7 @@ fn withdraw<Out, In>(queues: &Queues<Out, In>, ticket: Option<u64>, has_place: b
     if ticket.is_none() && !has_place {
         return;
     }
-    let mut outbox = queues.outbox();
+    let mut outbox = queues.outbox.lock();
     let waker = ticket.and_then(|ticket| outbox.waiters.leave(ticket));
     if has_place {
         outbox.give_back();
@@ -412,7 +412,7 @@ impl<Out, In> Clone for Sender<Out, In> {
             return Self::new(self.queues.clone());
         }
         // It does not count among the senders, and neither does its clone.
-        let id = self.queues.outbox().id();
+        let id = self.queues.outbox.lock().id();
         let queues = self.queues.clone();
         Self { queues, id, ticket: None, has_place: false, flush: None, losses: self.losses, is_closed: true }
     }
@@ -421,7 +421,7 @@ impl<Out, In> Clone for Sender<Out, In> {
 impl<Out, In> Drop for Sender<Out, In> {
     fn drop(&mut self) {
         self.leave();
-        let waker = self.queues.outbox().flushes.forget(self.id);
+        let waker = self.queues.outbox.lock().flushes.forget(self.id);
         drop(waker);
     }
 }

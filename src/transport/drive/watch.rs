@@ -90,14 +90,14 @@ impl<'a, Out, In> EndWatch<'a, Out, In> {
     }
 
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<End> {
-        poll_prepared(cx, |prepared| self.queues.outbox().poll_end(&mut self.id, prepared))
+        poll_prepared(cx, |prepared| self.queues.outbox.lock().poll_end(&mut self.id, prepared))
     }
 }
 
 impl<Out, In> Drop for EndWatch<'_, Out, In> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            let waker = self.queues.outbox().forget_end(id);
+            let waker = self.queues.outbox.lock().forget_end(id);
             drop(waker);
         }
     }
@@ -123,7 +123,7 @@ impl<'a, Out, In> CloseWatch<'a, Out, In> {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let queues = self.end.queues;
         // Before the look: each message that is passed on later wakes this task.
-        let before = queues.close.is_pulled.then(|| queues.outbox().progress());
+        let before = queues.close.is_pulled.then(|| queues.outbox.lock().progress());
         if let Poll::Ready(end) = self.end.poll(cx) {
             return Poll::Ready(end);
         }
@@ -137,7 +137,7 @@ impl<'a, Out, In> CloseWatch<'a, Out, In> {
     /// Ends the queue, whose consumer takes nothing.
     fn give_up(&self) -> Error {
         let (queues, limit) = (self.end.queues, self.deadline.limit());
-        let mut outbox = queues.outbox();
+        let mut outbox = queues.outbox.lock();
         let lost = outbox.len();
         let error = Error::timeout(format!(
             "the event stream was cut: its client did not take what was sent within {limit:?} without progress \

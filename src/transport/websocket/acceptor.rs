@@ -1,8 +1,4 @@
-use std::{
-    convert::Infallible,
-    future::ready,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{convert::Infallible, future::ready, sync::Arc};
 
 use http::{Request, StatusCode, request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -15,6 +11,7 @@ use super::{
 };
 use crate::{
     Error, log, rt,
+    sync::Mutex,
     transport::{drain::Drain, setters::in_time},
 };
 
@@ -129,7 +126,7 @@ impl WebSocketAcceptor {
                     (refuse(refusal), Err(error))
                 }
             };
-            *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            *outcome.lock() = Some(result);
             ready(Ok::<_, Infallible>(answer))
         });
         let mut http = http1::Builder::new();
@@ -137,7 +134,7 @@ impl WebSocketAcceptor {
         let served = http.serve_connection(TokioIo::new(io), answer).without_shutdown().await;
         let served = served.map(|parts| (parts.io.into_inner(), parts.read_buf));
         let left = || Error::closed("the client left before the handshake was complete");
-        let (parts, connection) = match (outcome.into_inner().unwrap_or_else(PoisonError::into_inner), &served) {
+        let (parts, connection) = match (outcome.into_inner(), &served) {
             (Some(accepted), _) => accepted?,
             (None, Ok(_)) => return Err(left()),
             (None, Err(error)) if error.is_parse_too_large() => {

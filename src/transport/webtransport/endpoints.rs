@@ -2,7 +2,7 @@ use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use futures_util::future::{Either, select};
@@ -15,6 +15,7 @@ use tokio::{
 use super::error;
 use crate::{
     Error,
+    sync::Mutex,
     transport::{race, target::Target},
 };
 
@@ -37,7 +38,7 @@ impl Endpoints {
         let runtime = Handle::try_current()
             .map_err(|error| Error::other("WebTransport needs a tokio runtime").with_source(error))?
             .id();
-        let mut all = BY_RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = BY_RUNTIME.lock();
         all.retain(|(_, endpoints)| endpoints.strong_count() > 0);
         if let Some(endpoints) = all.iter().find(|(id, _)| *id == runtime).and_then(|(_, found)| found.upgrade()) {
             return Ok(endpoints);
@@ -65,7 +66,7 @@ impl Endpoints {
     /// Changes the IPv4 address of this end, as a client does that moves to another network.
     #[cfg(all(test, feature = "dev-certificate"))]
     pub(super) fn move_to(&self, socket: std::net::UdpSocket) {
-        let endpoint = self.v4.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let endpoint = self.v4.lock().clone();
         endpoint.unwrap().rebind(socket).unwrap();
     }
 
@@ -85,7 +86,7 @@ impl Endpoints {
 
 /// Returns the socket in `slot`, or a new one if the slot is empty or its socket `is_stopping`.
 fn open(slot: &Mutex<Option<Endpoint>>, from: SocketAddr, is_stopping: bool) -> Result<Endpoint, Error> {
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut slot = slot.lock();
     if let Some(endpoint) = slot.as_ref()
         && !is_stopping
     {

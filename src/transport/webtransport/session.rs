@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use web_transport_quinn as wtq;
 
 use super::{endpoints::Endpoints, error};
-use crate::{CloseFrame, Error, Limits, rt, transport::permit::ConnectionPermit};
+use crate::{CloseFrame, Error, Limits, rt, sync::Mutex, transport::permit::ConnectionPermit};
 
 /// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same
 /// session.
@@ -79,7 +79,7 @@ impl Session {
     ) -> Self {
         let session =
             Self::new(quic, limits, subprotocol, Held::Server { registry: registry.clone(), _permit: permit });
-        registry.lock().insert(session.0.quic.stable_id(), Arc::downgrade(&session.0));
+        registry.0.lock().insert(session.0.quic.stable_id(), Arc::downgrade(&session.0));
         session
     }
 
@@ -186,7 +186,7 @@ impl Drop for Inner {
     /// The tasks below hold the connection as well, so it would not close automatically.
     fn drop(&mut self) {
         if let Held::Server { registry, .. } = &self.held {
-            registry.lock().remove(&self.quic.stable_id());
+            registry.0.lock().remove(&self.quic.stable_id());
         }
         self.quic.close(0, b"");
     }
@@ -206,13 +206,9 @@ impl fmt::Debug for Session {
 pub(super) struct Registry(Mutex<HashMap<usize, Weak<Inner>>>);
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Weak<Inner>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn close(&self, frame: &CloseFrame) {
         // Not under the lock: a session that is dropped here takes it.
-        let sessions = self.lock().values().cloned().collect::<Vec<_>>();
+        let sessions = self.0.lock().values().cloned().collect::<Vec<_>>();
         for session in sessions.iter().filter_map(Weak::upgrade) {
             Session(session).close(frame.clone());
         }

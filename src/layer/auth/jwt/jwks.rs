@@ -2,7 +2,7 @@ use std::{
     fmt,
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use crate::{
     layer::auth::{Credentials, oneshot::Flight},
     log,
     rt::{self, Handle, Instant},
+    sync::Mutex,
 };
 
 /// A source of a key set: any `Service<()> + Clone` whose response is the JSON of a JWKS (RFC 7517). The service and
@@ -93,7 +94,7 @@ where
     /// fetch, a tenth of it applies.
     #[must_use]
     pub fn interval(self, time: Duration) -> Self {
-        self.shared.lock().set.interval = time;
+        self.shared.inner.lock().set.interval = time;
         self
     }
 
@@ -102,7 +103,7 @@ where
     /// unless the last fetch failed.
     #[must_use]
     pub fn max_age(self, time: Duration) -> Self {
-        self.shared.lock().set.max_age = time;
+        self.shared.inner.lock().set.max_age = time;
         self
     }
 
@@ -110,20 +111,15 @@ where
     /// timers (`enable_time`) there is no limit.
     #[must_use]
     pub fn fetch_timeout(self, time: Duration) -> Self {
-        self.shared.lock().fetch_timeout = time;
+        self.shared.inner.lock().fetch_timeout = time;
         self
     }
 }
 
 impl<S: KeySource> SharedKeys<S> {
-    fn lock(&self) -> MutexGuard<'_, FetchedKeys<S>> {
-        // Only code of this crate runs under the lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the fetch in progress, or one that may begin now.
     fn fetch(self: &Arc<Self>, now: Instant) -> Option<Shared<Fetch<S>>> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if let Some(running) = inner.flight.running() {
             return Some(running);
         }
@@ -161,7 +157,7 @@ where
         let now = Instant::now();
         let (keys, is_old, is_failing) = {
             // The keys are an `Arc`, so a fetch that ends meanwhile changes nothing here.
-            let inner = self.shared.lock();
+            let inner = self.shared.inner.lock();
             (inner.set.keys(now), inner.set.is_old(now), inner.set.is_failing)
         };
         // Outside the lock, because verifying a signature takes a while.
@@ -206,7 +202,7 @@ struct Loan<S: KeySource> {
 impl<S: KeySource> Loan<S> {
     fn give_back(&mut self, keys: Result<Arc<[JwtKey]>, Error>) -> Result<(), Error> {
         let now = Instant::now();
-        let mut inner = self.shared.lock();
+        let mut inner = self.shared.inner.lock();
         inner.flight.land();
         inner.source = self.source.take();
         match keys {
@@ -311,7 +307,7 @@ where
                 (Err(_), Some(claims)) => Poll::Ready(Ok(claims)),
                 (Err(error), None) => Poll::Ready(Err(error)),
                 (Ok(()), _) => {
-                    let keys = this.shared.lock().set.keys(Instant::now());
+                    let keys = this.shared.inner.lock().set.keys(Instant::now());
                     let claims = verifier::token(credentials)
                         .and_then(|token| verifier::decode(token, &keys, &this.shared.rules));
                     Poll::Ready(claims.map_err(Problem::into_error))
@@ -330,7 +326,7 @@ impl<S: KeySource, X> Clone for JwksVerifier<S, X> {
 impl<S: KeySource, X> fmt::Debug for JwksVerifier<S, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The writer may be the user's: nothing is formatted under the lock.
-        let set = self.shared.lock().set.clone();
+        let set = self.shared.inner.lock().set.clone();
         f.debug_struct("JwksVerifier").field("set", &set).field("rules", &self.shared.rules).finish_non_exhaustive()
     }
 }

@@ -89,7 +89,7 @@ impl Races {
         let request = Request::get("/").header("x-user", "7").body(()).unwrap();
         let (origin, mut endpoints) = self.endpoints.resolve(request.uri()).unwrap();
         let kinds: Vec<_> = endpoints.iter().map(|endpoint| endpoint.candidate.kind).collect();
-        let order = self.observations.memory().order(&origin, &kinds, self.observations.now());
+        let order = self.observations.memory.lock().order(&origin, &kinds, self.observations.now());
         endpoints.sort_by_key(|endpoint| order.kinds.iter().position(|kind| *kind == endpoint.candidate.kind));
         let attempt = Attempt::new(self.observations.clone(), origin, "test".into());
         Race::new(self.dial.clone(), attempt, endpoints, &request, self.head_start)
@@ -198,7 +198,7 @@ async fn an_endless_head_start_tries_one_after_the_other() {
     assert_eq!(races.connect().await.unwrap(), WebSocket);
     assert_eq!(races.decided().last().unwrap(), "connected websocket 9020");
     races.head_start = Duration::ZERO;
-    races.observations.memory().forget();
+    races.observations.memory.lock().forget();
     races.set(WebTransport, 30, Ok(()));
     assert_eq!(races.connect().await.unwrap(), WebSocket, "all at once: the quickest");
 }
@@ -290,7 +290,7 @@ async fn silence_over_udp_is_not_waited_for_to_the_end_once_the_server_has_answe
     assert_eq!(races.decided().last().unwrap(), "failed 1260", "it is known to be silent");
     races.set(WebTransport, 1_200, Ok(()));
     assert_eq!(races.connect().await.unwrap(), WebTransport, "what comes in that time is taken");
-    races.observations.memory().lost(&"https://example.com:443".into(), WebTransport, races.observations.now());
+    races.observations.memory.lock().lost(&"https://example.com:443".into(), WebTransport, races.observations.now());
     races.set(WebTransport, 9_000, Ok(()));
     races.connect().await.unwrap_err();
     assert_eq!(races.decided().last().unwrap(), "failed 1010", "it is started last, and known to be dead");
@@ -357,7 +357,7 @@ async fn a_path_that_went_dead_in_a_session_is_tried_last_and_recorded_once() {
     races.set(WebSocket, 1, Err(status(502)));
     races.set(Sse, 1, Err(status(502)));
     assert_eq!(races.connect().await.unwrap(), WebTransport, "last is not never");
-    let seen = races.observations.memory().last("https://example.com:443", WebSocket, races.observations.now());
+    let seen = races.observations.memory.lock().last("https://example.com:443", WebSocket, races.observations.now());
     assert!(matches!(seen, Some(LastOutcome::Failed(Reason::UpgradeRefused, _))), "{seen:?}");
 }
 

@@ -1,14 +1,10 @@
 //! The live sessions of a server, and the handshakes that may become sessions.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
     rt,
+    sync::Mutex,
     transport::drain::{self, Attended, Drain},
 };
 
@@ -31,7 +27,7 @@ impl LiveSessions {
 
     /// Returns a seat for a handshake, unless `most` are taken.
     pub(super) fn enter(self: &Arc<Self>, most: usize) -> Option<SessionSeat> {
-        let mut counts = self.lock();
+        let mut counts = self.counts.lock();
         if counts.handshakes >= most {
             return None;
         }
@@ -41,11 +37,7 @@ impl LiveSessions {
     }
 
     pub(super) fn sessions(&self) -> usize {
-        self.lock().sessions
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().sessions
     }
 
     /// Completes once no session or handshake is left.
@@ -68,7 +60,7 @@ impl LiveSessions {
 
 impl fmt::Debug for LiveSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = *self.lock();
+        let counts = *self.counts.lock();
         f.debug_struct("LiveSessions").field("counts", &counts).finish_non_exhaustive()
     }
 }
@@ -84,7 +76,7 @@ pub(super) struct SessionSeat {
 impl SessionSeat {
     /// Turns the handshake into a session. Returns `false` if there are already `most` sessions.
     pub(super) fn begin(&mut self, most: usize) -> bool {
-        let mut counts = self.live.lock();
+        let mut counts = self.live.counts.lock();
         if counts.sessions >= most {
             return false;
         }
@@ -109,7 +101,7 @@ impl SessionSeat {
 
 impl Drop for SessionSeat {
     fn drop(&mut self) {
-        let mut counts = self.live.lock();
+        let mut counts = self.live.counts.lock();
         if self.is_session {
             counts.sessions -= 1;
         } else {
@@ -143,7 +135,7 @@ mod tests {
         assert!(second.begin(1));
         assert_eq!(live.sessions(), 1);
         drop(second);
-        assert_eq!(*live.lock(), Counts::default());
+        assert_eq!(*live.counts.lock(), Counts::default());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,6 @@
 //! The path from a connection to the handler, which is the same for each transport.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use futures_util::SinkExt;
 use http::{HeaderValue, request};
@@ -20,6 +16,7 @@ use crate::{
         adaptive::AdaptiveTransport,
         optimized::{Client, Handled},
     },
+    sync::Mutex,
     transport::{
         permit::ConnectionPermit,
         shrink,
@@ -162,7 +159,7 @@ fn open(transport: AdaptiveTransport, mut parts: request::Parts) -> Handled {
     let opening = parts.extensions.remove::<Opening>();
     let begin = |Opening { sessions, seat }: Opening| {
         // Extensions are `Clone`, so a copy of this value may exist. The first one gets the seat.
-        let seat = seat.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let seat = seat.lock().take()?;
         Some(seat.attend(|seat| run(sessions.begin(transport, parts, seat))))
     };
     match opening.and_then(begin) {

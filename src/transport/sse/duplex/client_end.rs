@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     CloseFrame, Error, Limits, MaybeSend, Message,
+    sync::Mutex,
     threads::dyn_send,
     transport::{
         closing::{Closable, Closing, Received, fault_frame},
@@ -58,11 +59,11 @@ impl ClientEnd {
     }
 
     fn poll_up(&mut self) {
-        let (waiting, mark) = (self.up.outbox().len(), Mark::now());
-        if self.up.poll(&mut Context::from_waker(&self.both)) || self.up.outbox().is_answered() {
+        let (waiting, mark) = (self.up.outbox.lock().len(), Mark::now());
+        if self.up.poll(&mut Context::from_waker(&self.both)) || self.up.outbox.lock().is_answered() {
             self.reader.wake();
         }
-        let is_same = self.up.outbox().len() == waiting;
+        let is_same = self.up.outbox.lock().len() == waiting;
         self.moved = if is_same { self.moved.saturating_add(mark.moved()) } else { 0 };
     }
 
@@ -93,16 +94,16 @@ impl ClientEnd {
         if !self.closing.is_open() || self.up.failed().is_some() {
             return Poll::Ready(Err(self.closed()));
         }
-        if self.up.outbox().has_room() {
+        if self.up.outbox.lock().has_room() {
             return Poll::Ready(Ok(()));
         }
         self.halves.writer.register(cx.waker());
-        self.up.outbox().push();
+        self.up.outbox.lock().push();
         self.poll_up();
         if self.up.failed().is_some() {
             return Poll::Ready(Err(self.closed()));
         }
-        if self.up.outbox().has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if self.up.outbox.lock().has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {
@@ -112,7 +113,7 @@ impl ClientEnd {
         framing::check_outgoing(&message, self.limit)?;
         match message {
             Message::Close(frame) => self.start_close(frame),
-            message => self.up.outbox().send(&message),
+            message => self.up.outbox.lock().send(&message),
         }
         Ok(())
     }
@@ -141,7 +142,7 @@ impl Closable for ClientEnd {
 
     fn start_close(&mut self, frame: Option<CloseFrame>) {
         if self.closing.is_open() {
-            self.up.outbox().close(&Message::Close(frame));
+            self.up.outbox.lock().close(&Message::Close(frame));
             self.closing.start();
             self.reader.wake();
         }
@@ -149,34 +150,38 @@ impl Closable for ClientEnd {
 
     fn answer_close(&mut self, frame: Option<CloseFrame>) {
         self.start_close(frame);
-        self.up.outbox().answer();
+        self.up.outbox.lock().answer();
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) {
-        if self.up.outbox().is_answering() {
+        if self.up.outbox.lock().is_answering() {
             self.halves.reader.register(cx.waker());
             self.poll_up();
         }
     }
 
     fn poll_told(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        if self.up.failed().is_some() || !self.up.outbox().is_answering() { Poll::Ready(()) } else { Poll::Pending }
+        if self.up.failed().is_some() || !self.up.outbox.lock().is_answering() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     fn unsent(&mut self) -> u64 {
-        (self.up.outbox().len() as u64).saturating_sub(self.moved)
+        (self.up.outbox.lock().len() as u64).saturating_sub(self.moved)
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         // The operating system takes the bytes of a dead line, too. An answer is the server's sign of life.
-        signal::moved(self.up.outbox().take_answered());
+        signal::moved(self.up.outbox.lock().take_answered());
         Poll::Ready(match ready!(self.poll_message(cx)) {
             Ok(Some(message)) => {
                 // Nothing is sent after a close.
                 if let Message::Ping(payload) = &message
                     && self.closing.is_open()
                 {
-                    self.up.outbox().pong(payload.clone());
+                    self.up.outbox.lock().pong(payload.clone());
                 }
                 Received::Message(message)
             }
@@ -199,16 +204,16 @@ impl Closable for ClientEnd {
     }
 
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.up.outbox().is_empty() {
+        if self.up.outbox.lock().is_empty() {
             return Poll::Ready(Ok(()));
         }
         if self.closing.has_ended() {
             return Poll::Ready(Err(self.closed()));
         }
         self.halves.writer.register(cx.waker());
-        self.up.outbox().push();
+        self.up.outbox.lock().push();
         self.poll_up();
-        if self.up.outbox().is_empty() {
+        if self.up.outbox.lock().is_empty() {
             return Poll::Ready(Ok(()));
         }
         if self.up.failed().is_some() { Poll::Ready(Err(self.closed())) } else { Poll::Pending }
@@ -240,10 +245,6 @@ impl Uplink {
         Self { outbox, delivery: Some(delivery), failed: None }
     }
 
-    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        lock(&self.outbox)
-    }
-
     pub(super) fn failed(&self) -> Option<&Error> {
         self.failed.as_ref().map(|lost| &lost.error)
     }
@@ -268,23 +269,19 @@ impl Uplink {
     }
 }
 
-fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
-    outbox.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn deliver(outbox: Arc<Mutex<Outbox>>, mut poster: Poster<impl Post>) -> Lost {
     loop {
         let batch = next_batch(&outbox).await;
-        if let Err(lost) = poster.deliver(batch, |bytes| lock(&outbox).answered(bytes)).await {
+        if let Err(lost) = poster.deliver(batch, |bytes| outbox.lock().answered(bytes)).await {
             return lost;
         }
-        lock(&outbox).acknowledged();
+        outbox.lock().acknowledged();
     }
 }
 
 /// Waits without a waker: the code that pushes to the outbox polls this.
 async fn next_batch(outbox: &Mutex<Outbox>) -> Batch {
-    poll_fn(|_| match lock(outbox).next_batch() {
+    poll_fn(|_| match outbox.lock().next_batch() {
         Some(batch) => Poll::Ready(batch),
         None => Poll::Pending,
     })

@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Error, Limits, Message, rt,
+    sync::Mutex,
     transport::{closing::linger, permit::ConnectionPermit, signal},
 };
 
@@ -56,7 +57,7 @@ impl Session {
     }
 
     fn lock(&self) -> Locked<'_> {
-        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        Locked::new(self.state.lock())
     }
 
     /// Inspects the state. If it `waits`, the next change that concerns `who` wakes it. `look` may run twice: the waker
@@ -359,13 +360,9 @@ impl Sessions {
         Self { by_token: Mutex::default(), most }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Token, Weak<Session>>> {
-        self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Opens a new session, or returns `None` if there are too many.
     pub(super) fn open(self: &Arc<Self>, limits: Limits, permit: Option<ConnectionPermit>) -> Option<Arc<Session>> {
-        let mut by_token = self.lock();
+        let mut by_token = self.by_token.lock();
         if by_token.len() >= self.most {
             return None;
         }
@@ -376,16 +373,16 @@ impl Sessions {
     }
 
     pub(super) fn find(&self, token: Token) -> Option<Arc<Session>> {
-        self.lock().get(&token)?.upgrade()
+        self.by_token.lock().get(&token)?.upgrade()
     }
 
     /// Releases the place of a session that is dropped, or whose client has not finished reading in time.
     pub(super) fn close(&self, token: Token) {
-        self.lock().remove(&token);
+        self.by_token.lock().remove(&token);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.by_token.lock().len()
     }
 }
 

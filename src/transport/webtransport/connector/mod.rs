@@ -5,7 +5,7 @@ mod trust;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -15,7 +15,7 @@ use web_transport_quinn as wtq;
 
 use self::{request::Offer, trust::Trust};
 use super::{CertificateHash, Session, SessionLimits, WebTransportStream, endpoints::Endpoints, error};
-use crate::{Error, Limits, transport::setters::in_time};
+use crate::{Error, Limits, sync::Mutex, transport::setters::in_time};
 
 /// The failure of a connect that takes too long.
 const LATE: &str = "UDP may be blocked: the session was not established";
@@ -188,7 +188,7 @@ impl WebTransportConnector {
 
     fn endpoints(&self) -> Result<Arc<Endpoints>, Error> {
         let current = Endpoints::current()?;
-        let before = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).replace(current.clone());
+        let before = self.endpoints.lock().replace(current.clone());
         // Not under the lock: this may close the sockets of another runtime.
         drop(before);
         Ok(current)
