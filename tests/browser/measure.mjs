@@ -1,14 +1,13 @@
 // node measure.mjs FOLDER
 // Prints the size and the speed of the client in FOLDER (made by wasm-bindgen and wasm-opt) next to their goals. It does
 // not fail when a goal is missed: a busy machine is no fault of the client.
-import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { gzipSync } from "node:zlib";
 import { Browser } from "../chromium/cdp.mjs";
+import { sleep, start, stop, until } from "./support.mjs";
 
 const [folder] = process.argv.slice(2);
 const BYTES = 1024;
@@ -58,25 +57,14 @@ const http = createServer((request, response) => {
 await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
 
 const temporary = mkdtempSync(join(tmpdir(), "page-"));
-const server = spawn(process.env.BROWSER_SERVER, { stdio: ["ignore", "pipe", "inherit"] });
 let browser;
 let isDone = false;
 try {
-  const listeners = await new Promise((resolve, reject) => {
-    server.on("exit", (code) => reject(new Error(`the server ended with ${code}`)));
-    createInterface({ input: server.stdout }).on("line", (line) => {
-      const found = /^listening on (\S+)/.exec(line);
-      if (found) resolve(new URLSearchParams(found[1]));
-    });
-  });
+  const listeners = new URLSearchParams(await start(process.env.BROWSER_SERVER, [], /^listening on (\S+)/));
   const url = (path) => JSON.stringify(`ws://${listeners.get("main")}${path}`);
   browser = new Browser(process.env.CHROMIUM, temporary);
   const tab = await browser.open(`http://127.0.0.1:${http.address().port}/`);
-  const end = Date.now() + 20_000;
-  while (!(await tab.evaluate("globalThis.ready === true"))) {
-    if (Date.now() > end) throw new Error(`the client does not start: ${tab.log.join("; ")}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await until(() => tab.evaluate("globalThis.ready === true"), "the client starts", 20);
   // In turns, and the best of each: other programs of the machine only make a run slower.
   const best = { bare: Infinity, ours: Infinity, layers: Infinity };
   for (let run = 0; run < 5; run++) {
@@ -99,7 +87,7 @@ try {
   console.error(String(error));
 } finally {
   await browser?.close();
-  server.removeAllListeners("exit").kill();
+  stop();
   http.close();
   rmSync(temporary, { recursive: true, force: true, maxRetries: 10 });
 }

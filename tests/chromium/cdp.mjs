@@ -29,6 +29,8 @@ export class Browser {
   #last = 0;
   #answers = new Map();
   #pages = new Map();
+  /** Gets the events that belong to no page. */
+  onevent = () => {};
 
   /** Starts Chromium with a fresh profile in a folder of its own under `folder`. */
   constructor(program, folder, flags = []) {
@@ -87,7 +89,7 @@ export class Browser {
 
   #receive(message) {
     const answer = this.#answers.get(message.id);
-    if (!answer) return this.#pages.get(message.sessionId)?.receive(message);
+    if (!answer) return message.sessionId ? this.#pages.get(message.sessionId)?.receive(message) : this.onevent(message);
     this.#answers.delete(message.id);
     if (message.error) answer.reject(new Error(message.error.message));
     else answer.resolve(message.result);
