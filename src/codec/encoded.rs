@@ -38,6 +38,12 @@ impl<C> Encoded<C> {
     pub fn into_message(self) -> Message {
         self.message
     }
+
+    /// Changes the representation of the message, not its payload.
+    #[cfg(feature = "topic")]
+    pub(crate) fn map_message(self, map: impl FnOnce(Message) -> Message) -> Self {
+        Self { message: map(self.message), codec: PhantomData }
+    }
 }
 
 // A derived implementation would require the same trait of `C`.

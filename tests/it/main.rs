@@ -18,3 +18,4 @@ mod resume;
 mod service;
 mod stack;
 mod test_util;
+mod topic;

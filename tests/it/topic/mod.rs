@@ -1,0 +1,5 @@
+//! Topics: one message to many.
+
+mod hub;
+mod model;
+mod threads;
