@@ -99,27 +99,29 @@ macro_rules! connect_method {
     };
 }
 
-/// Implements the setters of a connector with the fields `dialer` and `tls`, for every dialer.
+/// Implements the setters of a connector with the fields `dialer` and `tls`, for every dialer. They call the method
+/// `changed`, if there is one.
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 macro_rules! dialer_setters {
-    ($scheme:literal) => {
+    ($scheme:literal $(, $changed:ident)?) => {
         #[doc = concat!("Uses this TLS configuration for `", $scheme, "://`: custom roots, client certificates.")]
         /// Defaults to the operating system's roots (feature `tls-platform-roots`). ALPN is set here: a configuration
-        /// shared with an HTTP/2 client (`h2`) offers only `http/1.1` on these connections.
+        /// shared with an HTTP/2 client (`h2`) offers only what the connector speaks.
         #[cfg(feature = "tls")]
         #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
         #[must_use]
         pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
             self.tls.set(config);
+            $(self.$changed();)?
             self
         }
     };
 }
 
-/// Implements the setters of a connector whose field `dialer` is the default one.
+/// Implements the setters of a connector whose field `dialer` is the default one; see [`dialer_setters`].
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 macro_rules! default_dialer_setters {
-    () => {
+    ($($changed:ident)?) => {
         /// Connects through a proxy: `http://host:port`, or `socks5://` or `socks5h://` with the feature `proxy`. See
         /// [`Dialer::proxy`](crate::transport::dial::Dialer::proxy).
         ///
@@ -129,6 +131,7 @@ macro_rules! default_dialer_setters {
         /// another scheme, a path, or a port over 65535.
         pub fn proxy(mut self, proxy: &http::Uri) -> Result<Self, crate::Error> {
             self.dialer = self.dialer.proxy(proxy)?;
+            $(self.$changed();)?
             Ok(self)
         }
 
@@ -143,6 +146,7 @@ macro_rules! default_dialer_setters {
         #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
         pub fn proxy_from_env(mut self) -> Result<Self, crate::Error> {
             self.dialer = self.dialer.proxy_from_env()?;
+            $(self.$changed();)?
             Ok(self)
         }
 
@@ -151,6 +155,7 @@ macro_rules! default_dialer_setters {
         #[must_use]
         pub fn unix(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.dialer = self.dialer.unix(path);
+            $(self.$changed();)?
             self
         }
 

@@ -242,12 +242,29 @@ impl Tls {
     }
 
     #[cfg(feature = "tls")]
+    fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        match &self.config {
+            Some(config) => Ok(config.clone()),
+            None => platform(),
+        }
+    }
+
+    #[cfg(feature = "tls")]
     pub(super) async fn secure(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
-        let config = match &self.config {
-            Some(config) => config.clone(),
-            None => platform()?,
-        };
-        handshake(socket, &target.host, config).await
+        handshake(socket, &target.host, self.config()?).await
+    }
+
+    /// Also offers HTTP/2. The server's choice is in [`Socket::speaks_http2`].
+    #[cfg(all(feature = "http2", feature = "tls"))]
+    pub(super) async fn secure_http2(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
+        let mut config = ClientConfig::clone(&*self.config()?);
+        config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
+        handshake(socket, &target.host, Arc::new(config)).await
+    }
+
+    #[cfg(all(feature = "http2", not(feature = "tls")))]
+    pub(super) async fn secure_http2(&self, socket: Socket, target: &Target) -> Result<Socket, Error> {
+        self.secure(socket, target).await
     }
 
     #[cfg(not(feature = "tls"))]
@@ -287,13 +304,17 @@ fn platform() -> Result<Arc<ClientConfig>, Error> {
     ))
 }
 
+/// The names of the protocols in ALPN.
+#[cfg(feature = "tls")]
+const HTTP_1_1: &[u8] = b"http/1.1";
+#[cfg(all(feature = "http2", feature = "tls"))]
+pub(super) const HTTP_2: &[u8] = b"h2";
+
 /// Returns the caller's configuration for connections that speak HTTP/1.1. A configuration shared with an HTTP/2 client
 /// offers `h2`, which a server may choose and which is not supported here. The TLS session store stays shared with the
 /// original.
 #[cfg(feature = "tls")]
 fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
-    const HTTP_1_1: &[u8] = b"http/1.1";
-
     match &*config.alpn_protocols {
         [] => config,
         [one] if one == HTTP_1_1 => config,

@@ -56,7 +56,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 #[cfg(feature = "sse")]
-pub(super) use self::exchange::{client, http_error, read_body, refusal};
+pub(super) use self::exchange::client;
+#[cfg(any(feature = "http2", feature = "sse"))]
+pub(super) use self::exchange::{http_error, read_body, refusal};
 #[cfg(all(feature = "adaptive", feature = "proxy"))]
 pub(crate) use self::proxy::is_of_socks_proxy;
 pub(super) use self::{dialer::Tls, exchange::exchange};
@@ -107,11 +109,22 @@ where
 }
 
 /// Connects to `target`, with TLS if its scheme requires it.
-pub(super) async fn dial<D: Dial>(mut dialer: D, tls: &Tls, target: &Target) -> Result<Socket, Error> {
+pub(super) async fn dial<D: Dial>(dialer: D, tls: &Tls, target: &Target) -> Result<Socket, Error> {
+    let socket = dial_plain(dialer, target).await?;
+    if target.secure { tls.secure(socket, target).await } else { Ok(socket) }
+}
+
+/// Connects to `target`, and offers HTTP/2 next to HTTP/1.1 in TLS.
+#[cfg(feature = "http2")]
+pub(super) async fn dial_http2<D: Dial>(dialer: D, tls: &Tls, target: &Target) -> Result<Socket, Error> {
+    let socket = dial_plain(dialer, target).await?;
+    if target.secure { tls.secure_http2(socket, target).await } else { Ok(socket) }
+}
+
+async fn dial_plain<D: Dial>(mut dialer: D, target: &Target) -> Result<Socket, Error> {
     // The URI does not tell the scheme: a dialer that does TLS for `https://` would do it twice.
     if let Some(dialer) = (&mut dialer as &mut dyn std::any::Any).downcast_mut::<Dialer>() {
         dialer.set_secure(target.secure);
     }
-    let socket = sealed::Dial::dial(dialer, target.dialed()?).await?;
-    if target.secure { tls.secure(socket, target).await } else { Ok(socket) }
+    sealed::Dial::dial(dialer, target.dialed()?).await
 }

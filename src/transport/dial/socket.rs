@@ -154,10 +154,20 @@ impl Socket {
         (Self(Kind::Upgraded(TokioIo::new(upgraded))), Bytes::new())
     }
 
-    /// Wraps a stream of an HTTP/2 connection.
+    /// Wraps a stream of an HTTP/2 connection. `lease` is dropped with it.
     #[cfg(feature = "websocket")]
-    pub(crate) fn over_http2(upgraded: Upgraded) -> Self {
-        Self(Kind::Http2(Http2Stream { io: TokioIo::new(upgraded) }))
+    pub(crate) fn over_http2(upgraded: Upgraded, lease: Option<Box<dyn Any + Send + Sync>>) -> Self {
+        Self(Kind::Http2(Http2Stream { io: TokioIo::new(upgraded), _lease: lease }))
+    }
+
+    /// Returns whether the server has chosen HTTP/2 in TLS.
+    #[cfg(feature = "http2")]
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "tls")]
+            Kind::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(super::dialer::HTTP_2),
+            _ => false,
+        }
     }
 }
 
@@ -204,6 +214,7 @@ impl Socket {
 #[cfg(feature = "websocket")]
 struct Http2Stream {
     io: TokioIo<Upgraded>,
+    _lease: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// The maximum size of one write to an HTTP/2 stream. hyper takes a write of any size and bounds their number, so the

@@ -1,16 +1,21 @@
+#[cfg(feature = "http2")]
+use std::sync::Arc;
 use std::{
     fmt,
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
 #[cfg(feature = "deflate")]
 use super::PerMessageDeflate;
+#[cfg(feature = "http2")]
+use super::http2::{Http2, Pool, Route, Unopened};
 use super::{
-    WebSocket,
+    Socket, WebSocket,
     handshake::{Offer, check_answer, refuse_extensions},
 };
 use crate::{
@@ -18,7 +23,6 @@ use crate::{
     transport::{
         dial::{Dial, Dialer, Target, Tls, dial, exchange},
         setters::in_time,
-        subprotocol::offered,
     },
 };
 
@@ -81,6 +85,8 @@ pub struct WebSocketConnector<D = Dialer> {
     tls: Tls,
     #[cfg(feature = "deflate")]
     deflate: Option<PerMessageDeflate>,
+    #[cfg(feature = "http2")]
+    http2: Option<Arc<Pool>>,
 }
 
 impl WebSocketConnector {
@@ -90,7 +96,7 @@ impl WebSocketConnector {
         Self::default()
     }
 
-    default_dialer_setters!();
+    default_dialer_setters!(forget_connections);
 
     /// Performs the client's handshake over a byte stream of your own, which is connected to the server, TLS included.
     /// The scheme of the request's URI has no effect. Bytes that arrive right after the handshake are not lost: they
@@ -124,7 +130,7 @@ impl<D> WebSocketConnector<D> {
         choice: "The server's choice is in the response's header of that name and in [`WebSocket::subprotocol`]."
     }
 
-    dialer_setters!("wss");
+    dialer_setters!("wss", forget_connections);
 
     /// Opens byte streams with `dialer`, in place of the default [`Dialer`]: see [`dial`](crate::transport::dial). TLS
     /// is done above it. Settings made before, except a proxy and a Unix socket, are kept.
@@ -137,6 +143,45 @@ impl<D> WebSocketConnector<D> {
             tls: self.tls,
             #[cfg(feature = "deflate")]
             deflate: self.deflate,
+            #[cfg(feature = "http2")]
+            http2: self.http2.map(|pool| Arc::new(Pool::new(pool.settings()))),
+        }
+    }
+
+    /// Opens WebSockets within HTTP/2 connections (RFC 8441), if the server accepts that: those of this connector and
+    /// its clones to one server share a connection, with one TCP and one TLS handshake. Off by default.
+    ///
+    /// Use it for many WebSockets to one server. For a few, HTTP/1.1 is faster: a round trip takes about twice the time
+    /// over a shared connection, and a lost packet stops all of its WebSockets.
+    ///
+    /// - **First connection**: attempts that start while a connection is being made wait for it and share it.
+    /// - **Room**: a connection takes as many WebSockets as the server allows, and at most
+    ///   [`Http2::per_connection`]. Then another one is made.
+    /// - **Fallback**: a server that does not choose `h2` in TLS, does not announce extended CONNECT, or demands
+    ///   HTTP/1.1 is asked over HTTP/1.1. That is remembered for 10 minutes. `ws://` URLs use HTTP/1.1 unless
+    ///   [`Http2::prior_knowledge`] is set.
+    /// - **A server that shuts down** (GOAWAY): open WebSockets continue, new ones use a new connection. A request that
+    ///   the server has not processed is sent again on it.
+    /// - **A dead connection**: it is checked with a PING after 20 s of silence, and given up 20 s later. It gets no
+    ///   more WebSockets once an attempt was given up after 2 s without an answer.
+    /// - **Idle**: a connection without WebSockets is closed after 30 s. If the connector and its clones are dropped,
+    ///   open WebSockets continue.
+    ///
+    /// Over HTTP/2 the response's status is 200, [`Socket::tcp`] is `None`, and a flush waits until hyper has the
+    /// bytes. A setting of the dialer or of TLS that is changed afterwards starts with no connections.
+    #[cfg(feature = "http2")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+    #[must_use]
+    pub fn http2(mut self, settings: Http2) -> Self {
+        self.http2 = Some(Arc::new(Pool::new(settings)));
+        self
+    }
+
+    /// Called when connections are made in another way from now on. Clones keep those that they share.
+    fn forget_connections(&mut self) {
+        #[cfg(feature = "http2")]
+        if let Some(pool) = &mut self.http2 {
+            *pool = Arc::new(Pool::new(pool.settings()));
         }
     }
 
@@ -151,10 +196,14 @@ impl<D> WebSocketConnector<D> {
     }
 
     fn offer(&self, request: Request<()>, target: &Target) -> Result<Offer, Error> {
-        let offer = Offer::new(request, target, &self.subprotocols)?;
+        Ok(self.with_extensions(Offer::new(request, target, &self.subprotocols)?))
+    }
+
+    #[cfg_attr(not(feature = "deflate"), allow(clippy::unused_self, reason = "there are no extensions"))]
+    fn with_extensions(&self, offer: Offer) -> Offer {
         #[cfg(feature = "deflate")]
         let offer = offer.with_deflate(self.deflate.clone());
-        Ok(offer)
+        offer
     }
 }
 
@@ -163,24 +212,87 @@ impl<D: Dial> WebSocketConnector<D> {
 
     async fn open(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
         let target = Target::parse(request.uri())?;
+        #[cfg(feature = "http2")]
+        let socket = match &self.http2 {
+            Some(pool) if pool.applies_to(&target) => {
+                let offer = self.with_extensions(Offer::over_http2(request.clone(), &target, &self.subprotocols)?);
+                let dialing = (self.dialer.clone(), &self.tls, &target);
+                match open_http2(pool, dialing, offer, self.limits).await? {
+                    Opened::Http2(response) => return Ok(response),
+                    Opened::Http1(socket) => socket,
+                }
+            }
+            _ => None,
+        };
+        #[cfg(not(feature = "http2"))]
+        let socket: Option<Socket> = None;
         let offer = self.offer(request, &target)?;
-        let socket = dial(self.dialer, &self.tls, &target).await?;
+        let socket = match socket {
+            Some(socket) => socket,
+            None => dial(self.dialer, &self.tls, &target).await?,
+        };
         let response = open(socket, offer, self.limits).await?;
         response.body().get_ref().set_options();
         Ok(response)
     }
 }
 
+#[cfg(feature = "http2")]
+enum Opened {
+    Http2(Response<WebSocket>),
+    /// The server is asked over HTTP/1.1, over this stream if there is one.
+    Http1(Option<Socket>),
+}
+
+/// Opens a WebSocket within a shared connection.
+#[cfg(feature = "http2")]
+async fn open_http2<D: Dial>(
+    pool: &Pool,
+    (dialer, tls, target): (D, &Tls, &Target),
+    offer: Offer,
+    limits: Limits,
+) -> Result<Opened, Error> {
+    /// The number of times that servers may leave the request unprocessed.
+    const ATTEMPTS: usize = 3;
+
+    let mut attempts = 0;
+    loop {
+        let grant = match pool.route(dialer.clone(), tls, target).await? {
+            Route::Http2(grant) => grant,
+            Route::Http1(socket) => return Ok(Opened::Http1(socket)),
+        };
+        attempts += 1;
+        match grant.connect(offer.request.clone()).await {
+            Ok((answer, socket)) => return accept(answer, socket, Bytes::new(), offer, limits).map(Opened::Http2),
+            Err(Unopened::Unprocessed(_)) if attempts < ATTEMPTS => {}
+            Err(Unopened::Unprocessed(error) | Unopened::Failed(error)) => return Err(error),
+            Err(Unopened::Http1) => {
+                pool.remember_http1(target)?;
+                return Ok(Opened::Http1(None));
+            }
+        }
+    }
+}
+
 /// Performs the handshake over a connected stream.
-async fn open<S>(io: S, offer: Offer, limits: Limits) -> Result<Response<WebSocket<S>>, Error>
+async fn open<S>(io: S, mut offer: Offer, limits: Limits) -> Result<Response<WebSocket<S>>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Offer { request, key, .. } = offer;
-    let offered = offered(request.headers());
     let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let (mut answer, io, early) = exchange(io, request, switches).await?;
-    let subprotocol = check_answer(&mut answer, &key, &offered)?;
+    let (answer, io, early) = exchange(io, std::mem::take(&mut offer.request), switches).await?;
+    accept(answer, io, early, offer, limits)
+}
+
+/// Checks the server's response, and creates the WebSocket.
+fn accept<S>(
+    mut answer: Response<()>,
+    io: S,
+    early: Bytes,
+    offer: Offer,
+    limits: Limits,
+) -> Result<Response<WebSocket<S>>, Error> {
+    let subprotocol = check_answer(&mut answer, &offer.key, &offer.subprotocols)?;
     let websocket = WebSocket::new(io, true, limits, early).with_subprotocol(subprotocol);
     #[cfg(feature = "deflate")]
     let websocket = match offer.deflate {

@@ -19,7 +19,10 @@ use crate::{
 /// A client's request, and the values to check its response against.
 pub(super) struct Offer {
     pub(super) request: Request<()>,
+    /// Empty over HTTP/2.
     pub(super) key: String,
+    /// Those of the connector and of the request.
+    pub(super) subprotocols: Vec<String>,
     #[cfg(feature = "deflate")]
     pub(super) deflate: Option<PerMessageDeflate>,
 }
@@ -42,12 +45,42 @@ impl Offer {
             .map_err(|error| Error::other("a generated key is not a header value").with_source(error))?;
         headers.insert(header::SEC_WEBSOCKET_KEY, value);
         subprotocol::offer(headers, subprotocols)?;
-        Ok(Self {
-            request: Request::from_parts(parts, ()),
+        Ok(Self::of(Request::from_parts(parts, ()), key))
+    }
+
+    /// Creates the extended CONNECT of HTTP/2 (RFC 8441, section 5) from the user's request, whose headers are kept.
+    #[cfg(feature = "http2")]
+    pub(super) fn over_http2(
+        request: Request<()>,
+        target: &Target,
+        subprotocols: &[HeaderValue],
+    ) -> Result<Self, Error> {
+        let (mut parts, ()) = request.into_parts();
+        parts.method = Method::CONNECT;
+        parts.version = Version::HTTP_2;
+        // The URI's authority is the `Host` of HTTP/1.1.
+        let authority = parts.headers.remove(header::HOST).unwrap_or_else(|| target.authority.clone());
+        parts.uri = http::Uri::builder()
+            .scheme(if target.secure { "https" } else { "http" })
+            .authority(authority.as_bytes())
+            .path_and_query(target.path.clone())
+            .build()
+            .map_err(|error| Error::config("the request's Host is not valid in a URI").with_source(error))?;
+        parts.extensions.insert(hyper::ext::Protocol::from_static("websocket"));
+        target.authorize(&mut parts.headers)?;
+        parts.headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        subprotocol::offer(&mut parts.headers, subprotocols)?;
+        Ok(Self::of(Request::from_parts(parts, ()), String::new()))
+    }
+
+    fn of(request: Request<()>, key: String) -> Self {
+        Self {
+            subprotocols: subprotocol::offered(request.headers()),
+            request,
             key,
             #[cfg(feature = "deflate")]
             deflate: None,
-        })
+        }
     }
 
     /// Offers permessage-deflate, too.
@@ -69,13 +102,18 @@ pub(super) fn refuse_extensions(headers: &HeaderMap) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a 101 response (RFC 6455, section 4.1), except its extensions. Returns the subprotocol that the server chose.
+/// Checks a 101 response (RFC 6455, section 4.1), or a 200 response of HTTP/2, except its extensions. Returns the
+/// subprotocol that the server chose.
 pub(super) fn check_answer<B>(
     answer: &mut Response<B>,
     key: &str,
     offered: &[String],
 ) -> Result<Option<Box<str>>, Error> {
+    let is_upgrade = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
+    if !is_upgrade {
+        return chosen(headers, offered);
+    }
     if !has_token(headers, &header::UPGRADE, "websocket") || !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(Error::protocol("the server switched protocols, but not to WebSocket"));
     }

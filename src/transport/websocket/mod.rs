@@ -57,6 +57,8 @@ mod engine;
 mod frame_loop;
 mod frames;
 mod handshake;
+#[cfg(feature = "http2")]
+mod http2;
 mod read_buffer;
 mod transport;
 #[cfg(feature = "tokio-tungstenite")]
@@ -71,6 +73,9 @@ pub use self::axum::{WebSocketHandshake, WebSocketHandshakeRejection};
 #[cfg(feature = "deflate")]
 #[cfg_attr(docsrs, doc(cfg(feature = "deflate")))]
 pub use self::deflate::PerMessageDeflate;
+#[cfg(feature = "http2")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http2")))]
+pub use self::http2::Http2;
 #[cfg(feature = "tokio-tungstenite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio-tungstenite")))]
 pub use self::tungstenite::TungsteniteTransport;

@@ -272,7 +272,7 @@ impl PendingUpgrade {
             log::accepted("websocket", status, since.elapsed(), peer);
             let (socket, early) = match status {
                 StatusCode::SWITCHING_PROTOCOLS => Socket::from_upgraded(upgraded),
-                _ => (Socket::over_http2(upgraded), Bytes::new()),
+                _ => (Socket::over_http2(upgraded, None), Bytes::new()),
             };
             Attended::new(handler(connection.open(socket, early)), seat).await;
         });

@@ -64,7 +64,7 @@ async fn refusal(sender: &mut Sender, request: request::Builder) -> (StatusCode,
     (parts.status, String::from_utf8(text.to_vec()).unwrap())
 }
 
-fn echoing()
+pub(super) fn echoing()
 -> WebSocketService<impl FnOnce(WebSocket, request::Parts) -> BoxFuture<'static, ()> + Clone + Send + 'static> {
     WebSocketService::new(|socket, _| Box::pin(echo(socket)) as _)
 }

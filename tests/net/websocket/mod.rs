@@ -6,6 +6,7 @@ mod connect;
 mod control;
 mod deflate;
 mod http2;
+mod http2_client;
 mod senders;
 mod slow;
 mod tungstenite;
