@@ -36,7 +36,7 @@ use std::{
     time::Duration,
 };
 
-use super::{burst::Burst, drain::Member, signal, wakers::Half};
+use super::{burst::Burst, drain::Member, idle::Idle, signal, wakers::Half};
 use crate::{
     CloseCode, CloseFrame, Error, Message, Text,
     rt::{self, Instant, Progress, Timer},
@@ -64,6 +64,7 @@ pub(crate) struct Closing {
     /// Allocated when a half first waits for the end.
     timers: Option<Box<Timers>>,
     burst: Burst,
+    idle: Idle,
 }
 
 #[derive(Debug)]
@@ -77,7 +78,14 @@ struct Timers {
 impl Closing {
     /// Creates the state of an open transport. `limit` is its `Limits::close`.
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { phase: Phase::Open, peer_close: None, limit, timers: None, burst: Burst::default() }
+        let (burst, idle) = (Burst::default(), Idle::new(Duration::MAX));
+        Self { phase: Phase::Open, peer_close: None, limit, timers: None, burst, idle }
+    }
+
+    /// Ends the transport once nothing has moved for this time: its `Limits::idle`.
+    pub(crate) fn with_idle(mut self, limit: Duration) -> Self {
+        self.idle = Idle::new(limit);
+        self
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -255,7 +263,9 @@ pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll
         if this.closing().burst.is_over(cx) {
             return Poll::Pending;
         }
+        let mark = this.closing().idle.mark();
         let received = this.poll_receive(cx);
+        this.closing().idle.record(mark);
         this.closing().burst.record(received.is_ready());
         match received {
             Poll::Ready(Received::Message(message)) if !is_late || message.is_close() => {
@@ -274,20 +284,24 @@ pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll
             }
             // The peer is told before the connection is cut: cutting now could prevent it from receiving our close
             // frame (RFC 6455, 7.1.1).
-            Poll::Ready(Received::Fault(error, frame)) => {
-                this.answer_close(Some(frame));
-                this.closing().phase = Phase::Failing(error);
-                this.wake_writer();
-            }
+            Poll::Ready(Received::Fault(error, frame)) => fail(this, error, frame),
             Poll::Ready(Received::Lost(error)) => {
                 end(this, cx);
                 return Poll::Ready(Some(Err(error)));
             }
             Poll::Pending if !is_late => {
                 this.poll_answer(cx);
+                let mark = this.closing().idle.mark();
                 if let Some(error) = this.poll_idle(cx) {
                     end(this, cx);
                     return Poll::Ready(Some(Err(error)));
+                }
+                this.closing().idle.record(mark);
+                if this.closing().is_open()
+                    && let Poll::Ready(error) = this.closing().idle.poll(cx)
+                {
+                    fail(this, error, CloseFrame::new(CloseCode::AWAY, Text::from_static("idle")));
+                    continue;
                 }
                 if !this.member().is_some_and(|member| member.reader_waits(cx)) {
                     return Poll::Pending;
@@ -300,6 +314,13 @@ pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll
             }
         }
     }
+}
+
+/// Tells the peer why the connection fails.
+fn fail<T: Closable>(this: &mut T, error: Error, frame: CloseFrame) {
+    this.answer_close(Some(frame));
+    this.closing().phase = Phase::Failing(error);
+    this.wake_writer();
 }
 
 /// The checks with which `Sink::poll_ready` begins. Returns an error if no message is accepted any more.
@@ -325,9 +346,23 @@ pub(crate) fn check_open<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Res
     }
 }
 
+/// `Sink::poll_ready` of an open transport, for which `poll` makes room.
+#[inline]
+pub(crate) fn poll_room<T: Closable, R>(
+    this: &mut T,
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(&mut T, &mut Context<'_>) -> Poll<R>,
+) -> Poll<R> {
+    let mark = this.closing().idle.mark();
+    let room = poll(this, cx);
+    this.closing().idle.record(mark);
+    writer_waits(this, &room, cx);
+    room
+}
+
 /// Records the writing half's state for a drain.
 #[inline]
-pub(crate) fn writer_waits<T: Closable, R>(this: &mut T, polled: &Poll<R>, cx: &Context<'_>) {
+fn writer_waits<T: Closable, R>(this: &mut T, polled: &Poll<R>, cx: &Context<'_>) {
     if let Some(member) = this.member()
         && member.writer_waits(polled, cx)
     {
@@ -338,7 +373,9 @@ pub(crate) fn writer_waits<T: Closable, R>(this: &mut T, polled: &Poll<R>, cx: &
 /// `Sink::poll_flush`. After our close frame it takes at most the time of a close.
 #[inline]
 pub(crate) fn poll_flush<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    let mark = this.closing().idle.mark();
     let written = this.poll_written(cx);
+    this.closing().idle.record(mark);
     writer_waits(this, &written, cx);
     if written.is_pending() && !this.closing().is_open() {
         ready!(poll_deadline(this, Half::Writer, cx));

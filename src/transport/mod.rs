@@ -32,6 +32,8 @@ mod foreign;
 #[cfg(any(feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod framing;
+#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+mod idle;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;

@@ -21,6 +21,11 @@ impl Refusal {
         Self { status, reason: Cow::Borrowed(reason) }
     }
 
+    /// Rejects a request whose headers are over a limit.
+    pub(super) fn large_head(excess: String) -> Self {
+        Self { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: excess.into() }
+    }
+
     /// Returns the rejection as a response, whose body is the reason. `methods` are the ones that the endpoint
     /// supports.
     #[cfg(any(feature = "websocket", feature = "sse"))]

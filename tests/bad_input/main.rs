@@ -12,6 +12,7 @@ mod deflate;
 mod endings;
 mod flood;
 mod frames;
+mod heads;
 mod heartbeat;
 mod keys;
 mod memory;

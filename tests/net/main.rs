@@ -13,6 +13,7 @@ mod doors;
 mod extremes;
 mod handshake;
 mod http_layers;
+mod idle;
 mod proxies;
 mod resume;
 mod sse;

@@ -6,7 +6,11 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
-    task::Poll,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
@@ -15,15 +19,12 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{BoxError, Error, rt};
+use crate::{BoxError, Error, Limits, rt};
 
-/// The maximum size of a response head, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// The maximum number of headers in a response.
-const MAX_HEADERS: usize = 512;
+/// The smallest buffer for a head that hyper accepts, in bytes.
+const MIN_BUFFER: usize = 8 * 1024;
 
 /// The maximum number of bytes kept of a rejection's body.
 const MAX_BODY: usize = 64 * 1024;
@@ -31,11 +32,101 @@ const MAX_BODY: usize = 64 * 1024;
 /// The maximum time to wait for a rejection's body.
 const BODY_TIME: Duration = Duration::from_secs(1);
 
+/// Returns the size of the buffer into which hyper reads a head.
+pub(crate) fn head_buffer(limits: &Limits) -> usize {
+    limits.header_bytes.max(MIN_BUFFER)
+}
+
+/// Returns the number of headers for which hyper takes memory, before it knows how many there are.
+pub(crate) fn max_headers(limits: &Limits) -> usize {
+    // A header is at least a letter, a colon and the end of a line.
+    limits.headers.min(head_buffer(limits) / 4)
+}
+
 /// Returns the HTTP/1.1 configuration that every connector uses.
-pub(crate) fn client() -> http1::Builder {
+pub(crate) fn client(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+    builder.max_buf_size(head_buffer(limits)).max_headers(max_headers(limits));
     builder
+}
+
+/// A byte stream on which the peer may send a limited number of bytes: those of a handshake.
+pub(crate) struct Metered<S> {
+    io: S,
+    allowance: Allowance,
+}
+
+/// The number of bytes that the peer may still send.
+#[derive(Clone)]
+pub(crate) struct Allowance(Arc<AtomicUsize>);
+
+impl Allowance {
+    pub(crate) fn none() -> Self {
+        Self(Arc::new(AtomicUsize::new(0)))
+    }
+
+    /// Allows another handshake.
+    pub(crate) fn renew(&self, limits: &Limits) {
+        self.0.store(limits.handshake_bytes, Relaxed);
+    }
+
+    /// Ends the limit: the handshake is over.
+    #[cfg(feature = "sse")]
+    pub(crate) fn lift(&self) {
+        self.0.store(usize::MAX, Relaxed);
+    }
+}
+
+impl<S> Metered<S> {
+    pub(crate) fn new(io: S, allowance: Allowance) -> Self {
+        Self { io, allowance }
+    }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.io
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = self.allowance.0.load(Relaxed);
+        if left == 0 {
+            let error = "the peer sent more bytes than a handshake may have; raise `Limits::handshake_bytes`";
+            return Poll::Ready(Err(io::Error::other(Error::too_large(error))));
+        }
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, into);
+        if left != usize::MAX {
+            self.allowance.0.store(left.saturating_sub(into.filled().len() - before), Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 /// Sends `request`. If `accepts` returns true for the response, returns it with the stream and the bytes read past it;
@@ -43,12 +134,17 @@ pub(crate) fn client() -> http1::Builder {
 pub(crate) async fn exchange<S>(
     io: S,
     request: Request<()>,
+    limits: &Limits,
     accepts: impl FnOnce(&Response<Incoming>) -> bool,
 ) -> Result<(Response<()>, S, Bytes), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sender, connection) = client().handshake(TokioIo::new(io)).await.map_err(http_error)?;
+    let http_error = |error| http_error(error, limits);
+    let allowance = Allowance::none();
+    allowance.renew(limits);
+    let io = TokioIo::new(Metered::new(io, allowance));
+    let (mut sender, connection) = client(limits).handshake(io).await.map_err(http_error)?;
     let mut response = pin!(sender.send_request(request.map(|()| String::new())));
     let mut connection = pin!(connection.without_shutdown());
     // The stream again, once the connection has ended. A refusal may come with that end, and says more than it does.
@@ -71,6 +167,7 @@ where
             _ => return Err(http_error(error)),
         },
     };
+    check_head(&response, limits)?;
     if !accepts(&response) {
         let (head, body) = response.into_parts();
         let mut body = pin!(read_body(body));
@@ -89,7 +186,14 @@ where
         Some(parts) => parts.map_err(http_error)?,
         None => connection.await.map_err(http_error)?,
     };
-    Ok((response.map(drop), parts.io.into_inner(), parts.read_buf))
+    Ok((response.map(drop), parts.io.into_inner().into_inner(), parts.read_buf))
+}
+
+/// Checks the headers of a response against the limits, which may be lower than those that hyper can enforce.
+pub(crate) fn check_head<B>(response: &Response<B>, limits: &Limits) -> Result<(), Error> {
+    limits
+        .check_headers(response.headers())
+        .map_err(|excess| Error::too_large(format!("the server's response is too large: {excess}; raise it")))
 }
 
 /// Creates the error for a response that rejects the request.
@@ -133,13 +237,9 @@ pub(crate) async fn read_body(mut body: Incoming) -> Bytes {
     read.freeze()
 }
 
-pub(crate) fn http_error(error: hyper::Error) -> Error {
+pub(crate) fn http_error(error: hyper::Error, limits: &Limits) -> Error {
     if error.is_parse_too_large() {
-        // hyper does not report which of the two limits was exceeded.
-        return Error::too_large(format!(
-            "the head of the server's answer is over {MAX_HEAD} bytes or {MAX_HEADERS} headers"
-        ))
-        .with_source(error);
+        return head_too_large("server's response", limits).with_source(error);
     }
     if error.is_parse() {
         return Error::protocol("the server's response is not HTTP/1.1").with_source(error);
@@ -150,6 +250,15 @@ pub(crate) fn http_error(error: hyper::Error) -> Error {
     by_cause(error, "the handshake failed")
 }
 
+/// Creates the error for a head that hyper has refused. It does not report which of the two limits was exceeded.
+pub(crate) fn head_too_large(whose: &str, limits: &Limits) -> Error {
+    let (bytes, headers) = (head_buffer(limits), limits.headers);
+    Error::too_large(format!(
+        "the head of the {whose} is over {bytes} bytes or {headers} headers; raise `Limits::header_bytes` or \
+         `Limits::headers`"
+    ))
+}
+
 /// Finds the most specific cause among the sources of a foreign error: an error of this crate or of the operating
 /// system.
 pub(super) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error {
@@ -157,11 +266,11 @@ pub(super) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error 
     if error.is::<tower::timeout::error::Elapsed>() {
         return error.into();
     }
+    if let Some(own) = own_cause(&*error) {
+        return own;
+    }
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&*error);
     while let Some(this) = cause {
-        if let Some(own) = this.downcast_ref::<Error>() {
-            return own.clone();
-        }
         if let Some(io) = this.downcast_ref::<io::Error>() {
             let kind = io.kind();
             return Error::from(io::Error::new(kind, error));
@@ -169,6 +278,20 @@ pub(super) fn by_cause(error: impl Into<BoxError>, what: &'static str) -> Error 
         cause = this.source();
     }
     Error::other(what).with_source(error)
+}
+
+/// Returns the error of this crate among the causes of a foreign one.
+pub(crate) fn own_cause(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let mut cause = Some(error);
+    while let Some(this) = cause {
+        // The error that an `io::Error` holds is not its source.
+        let held = this.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(own) = this.downcast_ref().or_else(|| held?.downcast_ref::<Error>()) {
+            return Some(own.clone());
+        }
+        cause = this.source();
+    }
+    None
 }
 
 #[cfg(test)]

@@ -58,10 +58,13 @@ use tower_service::Service;
 #[cfg(feature = "sse")]
 pub(super) use self::exchange::client;
 #[cfg(any(feature = "http2", feature = "sse"))]
-pub(super) use self::exchange::{http_error, read_body, refusal};
+pub(super) use self::exchange::{check_head, http_error, read_body, refusal};
 #[cfg(all(feature = "adaptive", feature = "proxy"))]
 pub(crate) use self::proxy::is_of_socks_proxy;
-pub(super) use self::{dialer::Tls, exchange::exchange};
+pub(super) use self::{
+    dialer::Tls,
+    exchange::{Allowance, Metered, exchange, head_buffer, head_too_large, max_headers, own_cause},
+};
 pub use self::{
     dialer::{Dialer, Dialing},
     socket::Socket,

@@ -2,7 +2,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 
 use super::{Socket, dialer::connect, exchange};
 use crate::{
-    Error,
+    Error, Limits,
     transport::{race, target::Target},
 };
 
@@ -146,7 +146,7 @@ impl Proxy {
         // hyper treats 204 as a response without a body before it considers the method, and provides no tunnel for it.
         let opens_tunnel =
             |answer: &Response<_>| answer.status().is_success() && answer.status() != StatusCode::NO_CONTENT;
-        let (_, socket, early) = exchange(socket, request, opens_tunnel).await.map_err(|error| {
+        let (_, socket, early) = exchange(socket, request, &Limits::new(), opens_tunnel).await.map_err(|error| {
             let proxy = self.name();
             let what = match error.status() {
                 Some(StatusCode::NO_CONTENT) => {

@@ -14,9 +14,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    Error,
+    Error, Limits,
     transport::{
-        dial::{self, Dial, Socket, Target, Tls, http_error, read_body},
+        dial::{self, Allowance, Dial, Metered, Socket, Target, Tls, check_head, http_error, read_body},
         signal,
     },
 };
@@ -25,15 +25,20 @@ use crate::{
 pub(super) struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// The connection, or `None` when it is over.
-    connection: Option<http1::Connection<TokioIo<HttpSocket>, Full<Bytes>>>,
+    connection: Option<http1::Connection<TokioIo<Metered<HttpSocket>>, Full<Bytes>>>,
+    limits: Limits,
+    allowance: Allowance,
 }
 
 impl HttpConnection {
-    pub(super) async fn open(dialer: impl Dial, tls: &Tls, target: &Target) -> Result<Self, Error> {
+    pub(super) async fn open(dialer: impl Dial, tls: &Tls, target: &Target, limits: Limits) -> Result<Self, Error> {
         let socket = dial::dial(dialer, tls, target).await?;
-        let (sender, connection) =
-            dial::client().handshake(TokioIo::new(HttpSocket::new(socket))).await.map_err(http_error)?;
-        Ok(Self { sender, connection: Some(connection) })
+        let allowance = Allowance::none();
+        allowance.renew(&limits);
+        let io = TokioIo::new(Metered::new(HttpSocket::new(socket), allowance.clone()));
+        let opened = dial::client(&limits).handshake(io).await;
+        let (sender, connection) = opened.map_err(|error| http_error(error, &limits))?;
+        Ok(Self { sender, connection: Some(connection), limits, allowance })
     }
 
     /// Makes progress on the connection.
@@ -60,9 +65,19 @@ impl HttpConnection {
         .await
     }
 
-    pub(super) async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+    /// Sends a request, and returns the response within the limits of a handshake. They apply until
+    /// [`accept`](Self::accept).
+    pub(super) async fn request(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        self.allowance.renew(&self.limits);
         let response = self.sender.send_request(request);
-        self.drive(response).await
+        let response = self.drive(response).await.map_err(|error| http_error(error, &self.limits))?;
+        check_head(&response, &self.limits)?;
+        Ok(response)
+    }
+
+    /// Ends the handshake: from now on the server may send without end.
+    pub(super) fn accept(&self) {
+        self.allowance.lift();
     }
 
     /// Creates the error for a response that rejects the request, with its body and retry delay.
@@ -74,7 +89,7 @@ impl HttpConnection {
 
     /// Returns whether another request may use the connection. Also detects whether the server has closed it meanwhile.
     pub(super) async fn is_usable(&mut self) -> bool {
-        let Self { sender, connection } = self;
+        let Self { sender, connection, .. } = self;
         poll_fn(|cx| {
             let Some(moved) = connection else { return Poll::Ready(false) };
             if Pin::new(moved).poll(cx).is_ready() {
@@ -98,6 +113,11 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn new(connection: HttpConnection, body: Incoming) -> Self {
         Self { connection, body }
+    }
+
+    /// Ends the handshake: see [`HttpConnection::accept`].
+    pub(super) fn accept(&self) {
+        self.connection.accept();
     }
 
     /// Returns the next bytes that the connection has read.

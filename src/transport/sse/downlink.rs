@@ -38,6 +38,12 @@ impl Downlink {
         Self { body, parser, max_silence: None, silence: Timer::new() }
     }
 
+    /// Ends the handshake: from now on the server may send without end.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn accept(&self) {
+        self.body.accept();
+    }
+
     /// Sets the silence after which the stream ends.
     pub(super) fn max_silence(mut self, time: Option<Duration>) -> Self {
         self.max_silence = time;

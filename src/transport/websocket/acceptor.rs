@@ -12,11 +12,12 @@ use super::{
 use crate::{
     Error, log, rt,
     sync::Mutex,
-    transport::{drain::Drain, setters::in_time},
+    transport::{
+        dial::{Allowance, Metered, head_buffer, head_too_large, max_headers, own_cause},
+        drain::Drain,
+        setters::in_time,
+    },
 };
-
-/// The maximum size of a request's head, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 
 /// A server's handshake over a byte stream of your own: a TCP or TLS stream that no HTTP server handles, a Unix socket,
 /// an in-memory pipe.
@@ -90,7 +91,9 @@ impl WebSocketAcceptor {
     /// Otherwise returns an error for which one of these is true:
     ///
     /// - [`is_closed`](Error::is_closed) if the client left before the handshake was complete.
-    /// - [`is_too_large`](Error::is_too_large) if the head of its request is over 64 KiB or 100 headers.
+    /// - [`is_too_large`](Error::is_too_large) if its request exceeds [`Limits::header_bytes`](crate::Limits::header_bytes),
+    ///   [`Limits::headers`](crate::Limits::headers) or
+    ///   [`Limits::handshake_bytes`](crate::Limits::handshake_bytes).
     /// - [`is_protocol`](Error::is_protocol) if the client's bytes are not an HTTP/1.1 request.
     /// - [`is_timeout`](Error::is_timeout) if the handshake took longer than
     ///   [`Limits::handshake`](crate::Limits::handshake).
@@ -129,23 +132,24 @@ impl WebSocketAcceptor {
             *outcome.lock() = Some(result);
             ready(Ok::<_, Infallible>(answer))
         });
+        let limits = &self.accept.limits;
+        let allowance = Allowance::none();
+        allowance.renew(limits);
         let mut http = http1::Builder::new();
-        http.keep_alive(false).max_buf_size(MAX_HEAD);
-        let served = http.serve_connection(TokioIo::new(io), answer).without_shutdown().await;
-        let served = served.map(|parts| (parts.io.into_inner(), parts.read_buf));
+        http.keep_alive(false).max_buf_size(head_buffer(limits)).max_headers(max_headers(limits));
+        let served = http.serve_connection(TokioIo::new(Metered::new(io, allowance)), answer).without_shutdown().await;
+        let served = served.map(|parts| (parts.io.into_inner().into_inner(), parts.read_buf));
         let left = || Error::closed("the client left before the handshake was complete");
         let (parts, connection) = match (outcome.into_inner(), &served) {
             (Some(accepted), _) => accepted?,
             (None, Ok(_)) => return Err(left()),
             (None, Err(error)) if error.is_parse_too_large() => {
-                return Err(Error::too_large(format!(
-                    "the head of the client's request is over {MAX_HEAD} bytes or 100 headers"
-                )));
+                return Err(head_too_large("client's request", limits));
             }
             (None, Err(error)) if error.is_parse() => {
                 return Err(Error::protocol("the client's bytes are not an HTTP/1.1 request"));
             }
-            (None, Err(_)) => return Err(left()),
+            (None, Err(error)) => return Err(own_cause(error).unwrap_or_else(left)),
         };
         let (io, early) = served.map_err(|error| left().with_source(error))?;
         let peer = log::peer(&parts.extensions);

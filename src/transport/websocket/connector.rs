@@ -73,6 +73,8 @@ use crate::{
 /// - [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) if the server answers with another status. See
 ///   [`Error::status`], [`Error::response_headers`] and [`Error::response_body`].
 /// - [`is_protocol`](Error::is_protocol) if the response is not a WebSocket handshake.
+/// - [`is_too_large`](Error::is_too_large) if it exceeds [`Limits::header_bytes`], [`Limits::headers`] or
+///   [`Limits::handshake_bytes`].
 ///
 /// # Cancel safety
 ///
@@ -257,12 +259,12 @@ async fn open_http2<D: Dial>(
 
     let mut attempts = 0;
     loop {
-        let grant = match pool.route(dialer.clone(), tls, target).await? {
+        let grant = match pool.route(dialer.clone(), tls, target, &limits).await? {
             Route::Http2(grant) => grant,
             Route::Http1(socket) => return Ok(Opened::Http1(socket)),
         };
         attempts += 1;
-        match grant.connect(offer.request.clone()).await {
+        match grant.connect(offer.request.clone(), &limits).await {
             Ok((answer, socket)) => return accept(answer, socket, Bytes::new(), offer, limits).map(Opened::Http2),
             Err(Unopened::Unprocessed(_)) if attempts < ATTEMPTS => {}
             Err(Unopened::Unprocessed(error) | Unopened::Failed(error)) => return Err(error),
@@ -280,7 +282,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let switches = |answer: &Response<_>| answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let (answer, io, early) = exchange(io, std::mem::take(&mut offer.request), switches).await?;
+    let (answer, io, early) = exchange(io, std::mem::take(&mut offer.request), &limits, switches).await?;
     accept(answer, io, early, offer, limits)
 }
 

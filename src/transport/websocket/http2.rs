@@ -29,9 +29,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Error,
+    Error, Limits,
     rt::{self, Instant, Timer},
-    transport::dial::{Dial, Socket, Target, Tls, dial_http2, http_error, read_body, refusal},
+    transport::dial::{Dial, Socket, Target, Tls, check_head, dial_http2, http_error, read_body, refusal},
 };
 
 /// How long a server is asked over HTTP/1.1 after it turned out not to accept WebSockets over HTTP/2.
@@ -55,9 +55,6 @@ const ASKING: usize = 16;
 
 /// The bytes of one stream that wait in h2 below a full window.
 const SEND_BUFFER: usize = 64 * 1024;
-
-/// The maximum size of a response's header, in bytes.
-const MAX_HEAD: u32 = 64 * 1024;
 
 /// The limit of streams until the server has sent its own. No server can send this value.
 const UNKNOWN: usize = usize::MAX - 1;
@@ -174,7 +171,13 @@ impl Pool {
     }
 
     /// Finds a connection with room, or makes one.
-    pub(super) async fn route<D: Dial>(&self, dialer: D, tls: &Tls, target: &Target) -> Result<Route, Error> {
+    pub(super) async fn route<D: Dial>(
+        &self,
+        dialer: D,
+        tls: &Tls,
+        target: &Target,
+        limits: &Limits,
+    ) -> Result<Route, Error> {
         let origin = self.origin(target)?;
         if let Some(route) = origin.route().await {
             return Ok(route);
@@ -190,7 +193,7 @@ impl Pool {
             return Ok(Route::Http1(Some(socket)));
         }
         socket.set_options();
-        let connection = Connection::start(socket, self.settings).await?;
+        let connection = Connection::start(socket, self.settings, limits).await?;
         match connection.ask().await {
             Some(Answer::Granted(grant)) => {
                 origin.known().connections.push(connection);
@@ -303,7 +306,7 @@ struct Shared {
 
 impl Connection {
     /// Starts HTTP/2 over a connected stream.
-    async fn start(socket: Socket, settings: Http2) -> Result<Self, Error> {
+    async fn start(socket: Socket, settings: Http2, limits: &Limits) -> Result<Self, Error> {
         let shared = Arc::new(Shared::default());
         let streams = u32::try_from(settings.per_connection).unwrap_or(u32::MAX);
         let (sender, http) = http2::Builder::new(Executor(shared.clone()))
@@ -312,12 +315,12 @@ impl Connection {
             .initial_stream_window_size(settings.window)
             .initial_connection_window_size(settings.window.saturating_mul(streams).min((1 << 31) - 1))
             .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(MAX_HEAD)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .handshake(TokioIo::new(socket))
             .await
-            .map_err(http_error)?;
+            .map_err(|error| http_error(error, limits))?;
         let (driver, questions) = mpsc::channel(ASKING);
         let per_connection = settings.per_connection;
         let idle = Timer::new();
@@ -454,12 +457,18 @@ impl Drop for Attempt {
 
 impl Grant {
     /// Sends an extended CONNECT. Returns the response and the stream.
-    pub(super) async fn connect(self, request: Request<()>) -> Result<(Response<()>, Socket), Unopened> {
+    pub(super) async fn connect(
+        self,
+        request: Request<()>,
+        limits: &Limits,
+    ) -> Result<(Response<()>, Socket), Unopened> {
+        let unopened = |error| unopened(error, limits);
         let Self { mut sender, lease } = self;
         let mut attempt = Attempt { shared: lease.0.clone(), since: Instant::now(), is_answered: false };
         let response = sender.send_request(request.map(|()| String::new())).await;
         attempt.is_answered = true;
         let mut response = response.map_err(unopened)?;
+        check_head(&response, limits).map_err(Unopened::Failed)?;
         // hyper gives the stream of no other response.
         if response.status() != StatusCode::OK {
             let (head, body) = response.into_parts();
@@ -470,7 +479,7 @@ impl Grant {
     }
 }
 
-fn unopened(error: hyper::Error) -> Unopened {
+fn unopened(error: hyper::Error, limits: &Limits) -> Unopened {
     let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
     let is_unprocessed = h2.is_some_and(|h2| h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM));
     if h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)) {
@@ -485,6 +494,6 @@ fn unopened(error: hyper::Error) -> Unopened {
     let is_stream = h2.is_some_and(|h2| h2.is_reset());
     Unopened::Failed(match is_stream {
         true => Error::closed("the server reset the stream during the handshake").with_source(error),
-        false => http_error(error),
+        false => http_error(error, limits),
     })
 }

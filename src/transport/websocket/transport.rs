@@ -39,6 +39,7 @@ use crate::{
 /// | sends a close frame | [`Message::Close`], then `None` |
 /// | does not answer our close frame within [`Limits::close`] | an error: [`is_timeout`](Error::is_timeout) |
 /// | vanishes without a close frame | an error: [`is_closed`](Error::is_closed) |
+/// | is idle for [`Limits::idle`] | an error: [`is_timeout`](Error::is_timeout); we close with 1001 |
 /// | exceeds the [`Limits`] | an error: [`is_too_large`](Error::is_too_large); we close with 1009 |
 /// | violates the protocol | an error: [`is_protocol`](Error::is_protocol); we close with 1002 or 1007 |
 ///
@@ -139,7 +140,7 @@ impl<S> WebSocket<S> {
         Self {
             io,
             engine: Engine::new(is_client, limits, &leftover),
-            closing: Closing::new(limits.close),
+            closing: Closing::new(limits.close).with_idle(limits.idle),
             subprotocol: None,
             write_failed: None,
             is_shut: false,
@@ -336,9 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
             return Poll::Ready(Err(this.closed()));
         }
         closing::check_open(this, cx)?;
-        let room = this.poll_write(cx, false);
-        closing::writer_waits(this, &room, cx);
-        room
+        closing::poll_room(this, cx, |this, cx| this.poll_write(cx, false))
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {

@@ -201,6 +201,7 @@ impl UpgradeRequest {
 impl AcceptConfig {
     /// Accepts a handshake, unless a page of a disallowed origin made it.
     pub(super) fn accept(&self, asked: UpgradeRequest, parts: &request::Parts) -> Result<PendingUpgrade, Refusal> {
+        self.limits.check_headers(&parts.headers).map_err(Refusal::large_head)?;
         self.origins.check(&parts.uri, &parts.headers)?;
         #[cfg(feature = "deflate")]
         let deflate = match &self.deflate {

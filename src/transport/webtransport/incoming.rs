@@ -47,7 +47,10 @@ impl Incoming {
                 StatusCode::NOT_FOUND,
                 "the server accepts WebTransport sessions at another path (`WebTransportServer::path`)",
             )),
-            _ => accept.origins.check(&parts.uri, &parts.headers),
+            _ => match accept.limits.check_headers(&parts.headers) {
+                Ok(()) => accept.origins.check(&parts.uri, &parts.headers),
+                Err(excess) => Err(Refusal::large_head(excess)),
+            },
         };
         let incoming = Self { request, parts, accept, sessions };
         let Err(refusal) = checked else { return Some(incoming) };

@@ -13,6 +13,6 @@ mod server;
 mod stacks;
 mod stats;
 mod streams;
-mod support;
+pub(crate) mod support;
 mod uni;
 mod wire;

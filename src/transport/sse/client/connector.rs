@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Limits,
     transport::{
-        dial::{Dial, Dialer, Target, Tls, http_error},
+        dial::{Dial, Dialer, Target, Tls},
         setters::in_time,
         sse::{
             Parser,
@@ -95,6 +95,8 @@ use crate::{
 /// - [`is_dns`](Error::is_dns), [`is_refused`](Error::is_refused), [`is_tls`](Error::is_tls) or
 ///   [`is_timeout`](Error::is_timeout) if connecting fails.
 /// - [`is_closed`](Error::is_closed) if the connection is lost before the response.
+/// - [`is_too_large`](Error::is_too_large) if the response exceeds [`Limits::header_bytes`], [`Limits::headers`] or
+///   [`Limits::handshake_bytes`].
 /// - [`is_protocol`](Error::is_protocol) if there are too many redirects, or one that is not followed. See
 ///   [`Error::status`] and [`Error::response_headers`], with the `Location`.
 ///
@@ -137,8 +139,8 @@ impl SseConnector {
 
 impl<D> SseConnector<D> {
     connector_setters! {
-        limits: "Sets the limits: [`message`](Limits::message) for the data of an event, \
-                 [`handshake`](Limits::handshake) for connecting. The other limits have no effect here.",
+        limits: "Sets the limits: [`message`](Limits::message) for the data of an event, those of a handshake for \
+                 each request, and [`idle`](Limits::idle). The other limits have no effect here.",
         choice: "Servers that do not use this crate ignore it. The server's choice is in [`Sse::subprotocol`]."
     }
 
@@ -173,8 +175,8 @@ impl<D: Dial> SseConnector<D> {
         target.authorize(&mut headers)?;
         let mut redirects = 0;
         loop {
-            let mut connection = HttpConnection::open(self.dialer.clone(), &self.tls, &target).await?;
-            let answer = connection.request(exchange::request(&headers, &target)).await.map_err(http_error)?;
+            let mut connection = HttpConnection::open(self.dialer.clone(), &self.tls, &target, self.limits).await?;
+            let answer = connection.request(exchange::request(&headers, &target)).await?;
             if is_redirect(answer.status()) {
                 let followed = match redirects < self.max_redirects {
                     true => follow(&target, answer.headers().get(header::LOCATION)),
@@ -199,11 +201,12 @@ impl<D: Dial> SseConnector<D> {
                 return Err(connection.refusal(answer).await);
             }
             exchange::check_headers(answer.headers())?;
+            connection.accept();
             let (mut head, body) = answer.into_parts();
             let subprotocol = chosen(&mut head.headers, &offered(&headers))?;
             let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
             let down = Downlink::new(Body::new(connection, body), parser).max_silence(self.max_silence);
-            let events = Sse::new(down, parts.uri, self.memory, subprotocol);
+            let events = Sse::new(down, parts.uri, self.memory, &self.limits).with_subprotocol(subprotocol);
             return Ok(Response::from_parts(head, events));
         }
     }

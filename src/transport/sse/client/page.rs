@@ -71,7 +71,7 @@ impl SseConnector {
     }
 
     /// Sets the limits: [`message`](Limits::message) for the data of an event, [`handshake`](Limits::handshake) for
-    /// connecting. The other limits have no effect here.
+    /// connecting, and [`idle`](Limits::idle). The other limits have no effect here.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -115,7 +115,7 @@ impl SseConnector {
         let (head, body) = answer.into_parts();
         let parser = Parser::new().max_line(self.max_line).max_event(self.limits.message).resume_from(&id);
         let down = Downlink::new(body, parser).max_silence(self.max_silence);
-        Ok(Response::from_parts(head, Sse::new(down, parts.uri, self.memory, None)))
+        Ok(Response::from_parts(head, Sse::new(down, parts.uri, self.memory, &self.limits)))
     }
 }
 

@@ -12,9 +12,10 @@ use futures_sink::Sink;
 use http::Uri;
 
 use crate::{
-    Error, Message,
+    Error, Limits, Message,
     transport::{
         burst::Burst,
+        idle::Idle,
         sse::{Event, downlink::Downlink},
         wakers::WakerSlot,
     },
@@ -41,7 +42,7 @@ use crate::{
 ///
 /// A connection that is silently lost cannot be told from an idle server. If the server sends comments or events at
 /// known intervals, [`SseConnector::max_silence`](super::SseConnector::max_silence) detects the loss and returns an
-/// error that is worth a retry.
+/// error that is worth a retry. [`Limits::idle`] is the same without the server's comments.
 ///
 /// Closing or dropping it closes the connection.
 ///
@@ -60,13 +61,21 @@ pub struct Sse {
     /// The task that waits for an event, which a close also wakes.
     reader: WakerSlot,
     burst: Burst,
+    idle: Idle,
 }
 
 impl Sse {
-    pub(super) fn new(down: Downlink, uri: Uri, memory: Memory, subprotocol: Option<Box<str>>) -> Self {
+    pub(super) fn new(down: Downlink, uri: Uri, memory: Memory, limits: &Limits) -> Self {
         let told = (down.parser().last_event_id().to_owned(), None);
-        let (reader, burst) = Default::default();
-        Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader, burst }
+        let (subprotocol, reader, burst) = Default::default();
+        let idle = Idle::new(limits.idle);
+        Self { down: Some(Box::new(down)), uri, memory, told, subprotocol, reader, burst, idle }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn with_subprotocol(mut self, subprotocol: Option<Box<str>>) -> Self {
+        self.subprotocol = subprotocol;
+        self
     }
 
     /// Returns the subprotocol that the server chose.
@@ -141,7 +150,12 @@ impl Stream for Sse {
         if this.burst.is_over(cx) {
             return Poll::Pending;
         }
-        let polled = down.poll_event(cx);
+        let mark = this.idle.mark();
+        let mut polled = down.poll_event(cx);
+        this.idle.record(mark);
+        if polled.is_pending() {
+            polled = this.idle.poll(cx).map(Err);
+        }
         this.burst.record(polled.is_ready());
         // Also for a block without data.
         this.remember();

@@ -18,7 +18,7 @@ use crate::{
     sync::Mutex,
     threads::dyn_send,
     transport::{
-        closing::{Closable, Closing, Received, fault_frame},
+        closing::{self, Closable, Closing, Received, fault_frame},
         framing,
         signal::{self, Mark},
         sse::downlink::Downlink,
@@ -45,7 +45,7 @@ pub(super) struct ClientEnd {
 impl ClientEnd {
     pub(super) fn new(down: Downlink, up: Uplink, limits: Limits) -> Self {
         let (halves, both) = WakerPair::new();
-        let closing = Closing::new(limits.close);
+        let closing = Closing::new(limits.close).with_idle(limits.idle);
         Self {
             down: Some(down),
             up,
@@ -99,11 +99,13 @@ impl ClientEnd {
         }
         self.halves.writer.register(cx.waker());
         self.up.outbox.lock().push();
-        self.poll_up();
-        if self.up.failed().is_some() {
-            return Poll::Ready(Err(self.closed()));
-        }
-        if self.up.outbox.lock().has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        closing::poll_room(self, cx, |this, _| {
+            this.poll_up();
+            if this.up.failed().is_some() {
+                return Poll::Ready(Err(this.closed()));
+            }
+            if this.up.outbox.lock().has_room() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
     }
 
     pub(super) fn start_send(&mut self, message: Message) -> Result<(), Error> {

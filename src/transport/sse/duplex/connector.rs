@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error, Limits,
     transport::{
-        dial::{self, Dial, Dialer, Target, Tls, http_error, read_body},
+        dial::{self, Dial, Dialer, Target, Tls, read_body},
         setters::in_time,
         sse::{
             Parser,
@@ -76,6 +76,8 @@ use crate::{
 /// - [`is_status`](Error::is_status) or [`is_auth`](Error::is_auth) if the server answers with another status. See
 ///   [`Error::status`] and [`Error::response_body`].
 /// - [`is_protocol`](Error::is_protocol) if the response does not open a session.
+/// - [`is_too_large`](Error::is_too_large) if it exceeds [`Limits::header_bytes`], [`Limits::headers`] or
+///   [`Limits::handshake_bytes`].
 ///
 /// # Cancel safety
 ///
@@ -160,19 +162,20 @@ impl<D: Dial> SseDuplexConnector<D> {
         let mut headers = exchange::headers(request.into_parts().0.headers, &self.subprotocols, "")?;
         headers.entry(header::HOST).or_insert_with(|| target.authority.clone());
         target.authorize(&mut headers)?;
-        let mut connection = HttpConnection::open(self.dialer.clone(), &self.tls, &target).await?;
-        let response = connection.request(open_request(&headers, &target)).await.map_err(http_error)?;
+        let mut connection = HttpConnection::open(self.dialer.clone(), &self.tls, &target, self.limits).await?;
+        let response = connection.request(open_request(&headers, &target)).await?;
         let (mut parts, body) = check(response, &mut connection).await?.into_parts();
         let subprotocol = chosen(&mut parts.headers, &offered(&headers))?;
         let parser = Parser::new().max_event(event::max_data(self.limits.message));
         let mut down = Downlink::new(Body::new(connection, body), parser).max_silence(self.max_silence);
         let token = token(&mut down).await?;
+        down.accept();
         // The session begins with the token: a POST without it would be one of a stranger.
         let headers = Poster::<HttpClient<D>>::headers(headers, token);
         let takes_parts = names::takes_parts(&parts.headers);
         let outbox = Outbox::new(self.limits.write_buffer, self.max_post, takes_parts);
         let (dialer, tls, limits) = (self.dialer, self.tls, self.limits);
-        let client = HttpClient { dialer, tls, target, connection: None };
+        let client = HttpClient { dialer, tls, target, limits, connection: None };
         let poster = Poster { client, headers, limits, takes_parts, size: PostSize::default() };
         let up = Uplink::new(outbox, poster);
         let transport = SseDuplex::client(ClientEnd::new(down, up, limits), subprotocol);
@@ -185,6 +188,7 @@ struct HttpClient<D> {
     dialer: D,
     tls: Tls,
     target: Target,
+    limits: Limits,
     connection: Option<HttpConnection>,
 }
 
@@ -198,10 +202,13 @@ impl<D: Dial> HttpClient<D> {
         }
         let connection = match kept {
             Some(connection) => connection,
-            None => HttpConnection::open(self.dialer.clone(), &self.tls, &self.target).await.map_err(|error| {
-                let is_final = error.is_config() || error.is_tls() || error.is_auth();
-                (error, is_final)
-            })?,
+            None => {
+                let opened = HttpConnection::open(self.dialer.clone(), &self.tls, &self.target, self.limits).await;
+                opened.map_err(|error| {
+                    let is_final = error.is_config() || error.is_tls() || error.is_auth();
+                    (error, is_final)
+                })?
+            }
         };
         Ok(self.connection.insert(connection))
     }
@@ -214,7 +221,7 @@ impl<D: Dial> Post for HttpClient<D> {
         *request.uri_mut() = Uri::from(self.target.path.clone());
         *request.headers_mut() = headers;
         let connection = self.connection().await?;
-        let response = connection.request(request).await.map_err(|error| (http_error(error), false))?;
+        let response = connection.request(request).await.map_err(|error| (error, false))?;
         let (head, body) = response.into_parts();
         let body = connection.drive(read_body(body)).await;
         Ok(Response::from_parts(head, body))

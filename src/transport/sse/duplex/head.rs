@@ -10,10 +10,13 @@ use super::{
     session::{Session, Sessions},
     token::Token,
 };
-use crate::transport::{
-    origin::{Origins, check_host},
-    refusal::Refusal,
-    subprotocol::one,
+use crate::{
+    Limits,
+    transport::{
+        origin::{Origins, check_host},
+        refusal::Refusal,
+        subprotocol::one,
+    },
 };
 
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -53,7 +56,13 @@ pub(crate) fn opens_nothing(parts: &request::Parts) -> bool {
 }
 
 /// Classifies a request on the server.
-pub(super) fn ask(parts: &request::Parts, origins: &Origins, sessions: &Sessions) -> Result<Ask, Refusal> {
+pub(super) fn ask(
+    parts: &request::Parts,
+    limits: &Limits,
+    origins: &Origins,
+    sessions: &Sessions,
+) -> Result<Ask, Refusal> {
+    limits.check_headers(&parts.headers).map_err(Refusal::large_head)?;
     check_host(parts)?;
     // Before all else, so that a page of another origin learns nothing about the sessions.
     origins.check(&parts.uri, &parts.headers)?;

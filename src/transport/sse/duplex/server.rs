@@ -200,7 +200,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
-        let ask = match head::ask(&parts, &self.accept.origins, &self.sessions) {
+        let ask = match head::ask(&parts, &self.accept.limits, &self.accept.origins, &self.sessions) {
             Ok(ask) => ask,
             // The reason is safe to send: a page of a foreign origin cannot read it.
             Err(refusal) => {

@@ -25,14 +25,13 @@ pub(super) struct ServerEnd {
 
 impl ServerEnd {
     pub(super) fn new(session: Arc<Session>, admission: Option<Box<Admission>>) -> Self {
-        let closing = Closing::new(session.limits.close);
+        let closing = Closing::new(session.limits.close).with_idle(session.limits.idle);
         Self { session, closing, admission }
     }
 
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         closing::check_open(self, cx)?;
-        let room = self.session.poll_room(cx);
-        closing::writer_waits(self, &room, cx);
+        let room = closing::poll_room(self, cx, |this, cx| this.session.poll_room(cx));
         room.map(|has_room| if has_room { Ok(()) } else { Err(self.closing.closed()) })
     }
 

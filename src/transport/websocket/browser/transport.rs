@@ -85,7 +85,7 @@ pub struct WebSocket {
 
 impl WebSocket {
     pub(super) fn new(socket: Socket, limits: Limits, subprotocol: Option<Box<str>>) -> Self {
-        let closing = Closing::new(limits.close);
+        let closing = Closing::new(limits.close).with_idle(limits.idle);
         Self { socket, limits, closing, subprotocol, timer: Timer::new(), delay: SOON, buffered: 0 }
     }
 
@@ -242,7 +242,7 @@ impl Sink<Message> for WebSocket {
         if let Some(error) = this.ended() {
             return Poll::Ready(Err(error));
         }
-        this.poll_room(cx).map(Ok)
+        closing::poll_room(this, cx, Self::poll_room).map(Ok)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {

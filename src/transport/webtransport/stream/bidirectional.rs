@@ -94,7 +94,8 @@ impl WebTransportStream {
             writer.push_preamble();
         }
         let (halves, waker) = WakerPair::new();
-        let closing = Closing::new(session.limits().close);
+        let limits = session.limits();
+        let closing = Closing::new(limits.close).with_idle(limits.idle);
         Self {
             reader: Reader::new(session, receive, !is_opener),
             writer,
@@ -304,7 +305,7 @@ impl Sink<Message> for WebTransportStream {
         if self.writer.has_room() {
             return Poll::Ready(Ok(()));
         }
-        self.poll_writer(cx, Writer::poll_room)
+        closing::poll_room(&mut *self, cx, |this, cx| this.poll_writer(cx, Writer::poll_room))
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
