@@ -59,11 +59,13 @@ use tower_service::Service;
 pub(super) use self::exchange::client;
 #[cfg(any(feature = "http2", feature = "sse"))]
 pub(super) use self::exchange::{check_head, http_error, read_body, refusal};
+#[cfg(feature = "websocket")]
+pub(super) use self::exchange::{head_buffer, head_too_large, max_headers, own_cause};
 #[cfg(all(feature = "adaptive", feature = "proxy"))]
 pub(crate) use self::proxy::is_of_socks_proxy;
 pub(super) use self::{
     dialer::Tls,
-    exchange::{Allowance, Metered, exchange, head_buffer, head_too_large, max_headers, own_cause},
+    exchange::{Allowance, Metered, exchange},
 };
 pub use self::{
     dialer::{Dialer, Dialing},
