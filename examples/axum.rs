@@ -87,13 +87,14 @@ async fn main() -> Result<(), BoxError> {
     let app = Router::new()
         .route("/", get(|| async { Html(PAGE) }))
         .route("/chat/{name}", any(chat))
-        .with_state(drain.clone());
+        .with_state(drain.clone())
+        .route_service("/ready", drain.readiness());
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("listening on {0}; open http://{0} in a browser", listener.local_addr()?);
     // axum ends its HTTP connections, which no longer include upgraded ones. The drain ends those.
     let restart = CloseFrame::new(CloseCode::RESTART, "the server restarts");
-    axum::serve(listener, app).with_graceful_shutdown(drain.start_on(stop(), restart.clone())).await?;
-    println!("{}", drain.close(restart, Duration::from_secs(10)).await);
+    axum::serve(listener, app).with_graceful_shutdown(drain.start_on(stop(), restart)).await?;
+    println!("{}", drain.drain(Duration::from_secs(10)).await);
     Ok(())
 }

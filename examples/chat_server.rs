@@ -92,7 +92,7 @@ async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:3000")).await?;
     println!("listening on {}", listener.local_addr()?);
     let restart = CloseFrame::new(CloseCode::RESTART, "the server restarts");
-    axum::serve(listener, app).with_graceful_shutdown(drain.start_on(signal::ctrl_c(), restart.clone())).await?;
-    println!("{}", drain.close(restart, Duration::from_secs(10)).await);
+    axum::serve(listener, app).with_graceful_shutdown(drain.start_on(signal::ctrl_c(), restart)).await?;
+    println!("{}", drain.drain(Duration::from_secs(10)).await);
     Ok(())
 }

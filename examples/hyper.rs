@@ -16,7 +16,7 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::oneshot};
 use tower::{Service, ServiceExt, service_fn};
 use tower_transport::{
-    BoxError, CloseCode, CloseFrame, Message, TransportExt,
+    BoxError, Message, TransportExt,
     transport::{
         Drain, Drained, accept,
         websocket::{WebSocketConnector, WebSocketService},
@@ -61,8 +61,8 @@ async fn serve(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<
     }
     // No client should wait in the backlog of a process that shuts down.
     drop(listener);
-    // 1012: clients of this crate reconnect. Handlers have ten seconds.
-    Ok(drain.close(CloseFrame::new(CloseCode::RESTART, "new version"), Duration::from_secs(10)).await)
+    // 1012, and a time to return, at which clients of this crate reconnect. Handlers have ten seconds.
+    Ok(drain.drain(Duration::from_secs(10)).await)
 }
 
 /// Waits for ctrl-c or the signal of a service manager. Here the end of the example counts too.

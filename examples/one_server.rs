@@ -151,14 +151,14 @@ async fn main() -> Result<(), BoxError> {
     }
     println!("shared: {} sessions, {} handlers", acceptor.sessions(), server.session_count());
 
-    // The end: each client is told 1001, and no new client is admitted.
+    // The end: each client is told 1012 and when to return, and no new client is admitted.
     let reading: Vec<_> = clients
         .into_iter()
         .map(|(_, mut client)| tokio::spawn(async move { while let Some(Ok(_)) = client.receive_message().await {} }))
         .collect();
-    server.close(Duration::from_secs(5)).await?;
+    let drained = server.drain().drain(Duration::from_secs(5)).await;
     web_transport.await?;
-    println!("server: closed, {} sessions left", server.session_count());
+    println!("server: {drained}");
     reading.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }

@@ -19,7 +19,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, time};
-use tower_transport::{BoxError, CloseCode, CloseFrame, layer::heartbeat::HeartbeatLayer, stack::OptimizedTransport};
+use tower_transport::{BoxError, layer::heartbeat::HeartbeatLayer, stack::OptimizedTransport};
 
 mod line;
 mod room;
@@ -38,6 +38,9 @@ pub(crate) enum End {
 
 /// How long a server is gone when it restarts.
 const GONE: Duration = Duration::from_secs(1);
+
+/// The time over which the clients of a server that restarts return.
+const RETURNS: Duration = Duration::from_secs(2);
 
 /// The time that the drain has before the remaining connections are cut.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -70,7 +73,7 @@ async fn live(address: &mut SocketAddr, life: u32) -> Result<End, BoxError> {
         .session_ttl(Duration::from_secs(30))
         .max_sessions(room::MEMBERS)
         .acceptor();
-    let drain = acceptor.drain().clone();
+    let drain = acceptor.drain().clone().spread_returns(RETURNS);
     let app = serve::routes(acceptor.clone(), room.clone(), config).into_make_service_with_connect_info::<line::Peer>();
     let quic = tokio::spawn(serve::web_transport(endpoint, acceptor, room.clone(), *address));
     tokio::spawn(room.tick());
@@ -86,7 +89,7 @@ async fn live(address: &mut SocketAddr, life: u32) -> Result<End, BoxError> {
         ended = &mut http => return Err(ended.map_or_else(BoxError::from, |_| "the listener is gone".into())),
     };
     if end != End::Crash {
-        println!("{}", drain.close(CloseFrame::new(CloseCode::RESTART, "the server restarts"), DRAIN).await);
+        println!("{}", drain.drain(DRAIN).await);
         // Requests without a session, such as a page that is being loaded.
         let _ = time::timeout(DRAIN, async { tokio::join!(http, quic) }).await;
     }

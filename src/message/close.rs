@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::Text;
 
@@ -95,6 +95,50 @@ impl CloseFrame {
         Self { code, reason }
     }
 
+    /// Adds the time after which the peer is to connect again, in whole milliseconds. The time goes to the end of the
+    /// reason, which is truncated if it has no room for both. [`return_after`](Self::return_after) reads it; a peer
+    /// that does not know it sees a reason. A time over 49 days is reduced to that.
+    ///
+    /// A [`Drain`](crate::transport) gives each connection a time of its own, so that its clients do not return at
+    /// once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_transport::{CloseCode, CloseFrame};
+    ///
+    /// let frame = CloseFrame::new(CloseCode::RESTART, "new version").with_return_after(Duration::from_millis(2500));
+    /// assert_eq!(frame.reason(), "new version; return-after-ms=2500");
+    /// assert_eq!(frame.return_after(), Some(Duration::from_millis(2500)));
+    /// ```
+    #[must_use]
+    pub fn with_return_after(self, time: Duration) -> Self {
+        let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let hint = format!("{RETURN_AFTER}{milliseconds}");
+        let (mut reason, _) = split_hint(&self.reason);
+        while !reason.is_empty() && reason.len() + SEPARATOR.len() + hint.len() > Self::MAX_REASON {
+            let mut end = reason.len() - 1;
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            reason = &reason[..end];
+        }
+        let separator = if reason.is_empty() { "" } else { SEPARATOR };
+        Self::new(self.code, format!("{reason}{separator}{hint}"))
+    }
+
+    /// Returns the time after which the sender of this frame asks the peer to connect again, if the frame has one:
+    /// see [`with_return_after`](Self::with_return_after). Only a frame of code 1001, 1012 or 1013 has one.
+    ///
+    /// In a received frame the peer chose it. It may be up to 49 days, so bound it before you wait. The reconnect
+    /// layer bounds it by `Backoff::max_retry_after`.
+    #[must_use]
+    pub fn return_after(&self) -> Option<Duration> {
+        if !matches!(self.code, CloseCode::AWAY | CloseCode::RESTART | CloseCode::TRY_AGAIN) {
+            return None;
+        }
+        split_hint(&self.reason).1.map(|milliseconds| Duration::from_millis(milliseconds.into()))
+    }
+
     /// Returns the code: why the connection ends.
     #[must_use]
     pub const fn code(&self) -> CloseCode {
@@ -106,6 +150,25 @@ impl CloseFrame {
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+}
+
+/// The beginning of a return hint at the end of a reason, and its separator from the text before it.
+const RETURN_AFTER: &str = "return-after-ms=";
+const SEPARATOR: &str = "; ";
+
+/// Splits a reason into its text and its return hint in milliseconds.
+fn split_hint(reason: &str) -> (&str, Option<u32>) {
+    let Some((text, digits)) = reason.rsplit_once(RETURN_AFTER) else { return (reason, None) };
+    let text = match text {
+        "" => Some(""),
+        text => text.strip_suffix(SEPARATOR),
+    };
+    // `parse` alone would accept a sign.
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match (text, digits.parse()) {
+        (Some(text), Ok(milliseconds)) if is_number => (text, Some(milliseconds)),
+        _ => (reason, None),
     }
 }
 
@@ -135,6 +198,45 @@ mod tests {
         let frame = CloseFrame::new(CloseCode::NORMAL, "é".repeat(100));
         assert_eq!(frame.reason().len(), 122);
         assert!(frame.reason().chars().all(|c| c == 'é'));
+    }
+
+    fn restart(reason: &str) -> CloseFrame {
+        CloseFrame::new(CloseCode::RESTART, reason.to_owned())
+    }
+
+    #[test]
+    fn a_return_hint_follows_the_reason_and_replaces_an_earlier_one() {
+        let second = Duration::from_secs(1);
+        assert_eq!(restart("").with_return_after(second).reason(), "return-after-ms=1000");
+        let twice = restart("new version").with_return_after(second).with_return_after(2 * second);
+        assert_eq!(twice.reason(), "new version; return-after-ms=2000");
+        assert_eq!(twice.return_after(), Some(2 * second));
+        let long = restart(&"é".repeat(100)).with_return_after(Duration::MAX);
+        assert!(long.reason().len() <= CloseFrame::MAX_REASON && long.reason().starts_with('é'));
+        assert_eq!(long.return_after(), Some(Duration::from_millis(u32::MAX.into())));
+    }
+
+    #[test]
+    fn text_that_only_resembles_a_return_hint_is_none() {
+        for reason in [
+            "",
+            "new version",
+            "return-after-ms=",
+            "return-after-ms=+5",
+            "return-after-ms=5 ",
+            "return-after-ms=-1",
+            "return-after-ms=4294967296",
+            "xreturn-after-ms=5",
+            "a;return-after-ms=5",
+        ] {
+            assert_eq!(restart(reason).return_after(), None, "{reason}");
+        }
+        let code = CloseCode::new(4000).unwrap();
+        assert_eq!(CloseFrame::new(code, "return-after-ms=5").return_after(), None);
+        assert_eq!(
+            CloseFrame::new(CloseCode::TRY_AGAIN, "return-after-ms=5").return_after(),
+            Some(Duration::from_millis(5))
+        );
     }
 
     #[test]

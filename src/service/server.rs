@@ -27,6 +27,9 @@ use crate::{
 /// The default number of requests that are answered at a time.
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
+/// The number of requests that are still taken once the server's drain has started: those that have arrived.
+const ARRIVED: usize = 1024;
+
 /// The number of requests that one poll takes before it flushes and lets other tasks run.
 const BUDGET: usize = 128;
 
@@ -49,7 +52,9 @@ pin_project! {
     /// - When the peer closes, requests in flight are finished, their answers are sent as far as the peer still accepts
     ///   them, the transport is closed, and the future completes with `Ok`.
     /// - [`graceful_shutdown`](Handle::graceful_shutdown) does the same without waiting for the peer.
-    /// - In both cases a peer that does not read its answers is given up after
+    /// - When the transport's [`Drain`](crate::transport) starts, the requests that have arrived are finished too (1024
+    ///   at most). The transport then closes with the frame of the drain, and the future waits for the peer's close.
+    /// - In these cases a peer that does not read its answers is given up after
     ///   [`close_within`](Self::close_within) without progress, and so is a transport that does not finish its close.
     /// - An error of the transport completes the future at once; requests in flight are dropped.
     /// - An answer that the transport rejects (too large, or it cannot be encoded) is replaced by the answer that
@@ -106,6 +111,7 @@ pin_project! {
         phase: Phase,
         // Whether answers were fed that are not flushed.
         is_dirty: bool,
+        drain: DrainState,
         // Runs from `Draining` on, while the transport is what the server waits for.
         deadline: CloseDeadline,
         handle: Handle,
@@ -152,6 +158,7 @@ where
             waiting: None,
             phase: Phase::Serving,
             is_dirty: false,
+            drain: DrainState::Open,
             deadline: CloseDeadline::new(CLOSE_WITHIN),
             handle: Handle::new(),
         }
@@ -270,7 +277,8 @@ where
         }
         if self.is_dirty {
             let mark = Mark::now();
-            let flushed = self.as_mut().project().transport.poll_flush(cx).map_err(Into::into);
+            let this = self.as_mut().project();
+            let flushed = signal::holding(|| this.transport.poll_flush(cx)).map_err(Into::into);
             if mark.has_lost() {
                 self.as_mut().drop_in_flight();
             }
@@ -313,7 +321,8 @@ where
         let mut wrote = false;
         while self.answers.has_next() {
             let mark = Mark::now();
-            let ready = self.as_mut().project().transport.poll_ready(cx).map_err(Into::into);
+            let this = self.as_mut().project();
+            let ready = signal::holding(|| this.transport.poll_ready(cx)).map_err(Into::into);
             if mark.has_lost() {
                 self.as_mut().drop_in_flight();
                 return Ok(true);
@@ -388,7 +397,12 @@ where
             // readiness may be a permit that other connections share.
             if self.waiting.is_none() && matches!(self.phase, Phase::Serving) {
                 let mark = Mark::now();
-                let polled = self.as_mut().project().transport.poll_next(cx).map_err(Into::into);
+                let this = self.as_mut().project();
+                // The transport leaves its close to this server, which has answers to send.
+                let polled = signal::holding(|| this.transport.poll_next(cx)).map_err(Into::into);
+                if mark.has_drained() && this.drain.is_over(&polled) {
+                    this.phase.drain(false);
+                }
                 if mark.has_lost() {
                     self.as_mut().drop_in_flight();
                 }
@@ -467,12 +481,18 @@ where
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let this = self.project();
+        let mut this = self.project();
         let failure = if let Phase::Closing(failure) = this.phase { failure.as_ref() } else { None };
         let frame = failure.map(Failure::close_frame);
         let mark = Mark::now();
-        let closed = match signal::with_close_frame(frame.as_ref(), || this.transport.poll_close(cx)) {
-            Poll::Ready(closed) => closed.map_err(Into::into),
+        let closed = signal::with_close_frame(frame.as_ref(), || this.transport.as_mut().poll_close(cx));
+        let closed = match closed.map_err(Into::into) {
+            // A socket that is closed with unread requests is reset, and the peer may lose the last answers.
+            Poll::Ready(Ok(())) if *this.drain != DrainState::Open => poll_discard(this.transport.as_mut(), cx),
+            closed => closed,
+        };
+        let closed = match closed {
+            Poll::Ready(closed) => closed,
             Poll::Pending => {
                 ready!(this.deadline.poll(mark.has_moved(), WaitsFor::Transport.unless_client(mark), cx));
                 Err(close_timed_out(this.deadline))
@@ -490,6 +510,46 @@ where
             _ => Ok(()),
         })
     }
+}
+
+/// What a server knows of its transport's drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DrainState {
+    Open,
+    /// The drain has started. Contains the number of requests that are still taken.
+    Started(usize),
+}
+
+impl DrainState {
+    /// Counts what a draining transport returned. Returns whether everything that had arrived is read.
+    fn is_over<I>(&mut self, polled: &Poll<I>) -> bool {
+        let left = match *self {
+            Self::Open => ARRIVED,
+            Self::Started(left) => left,
+        };
+        *self = Self::Started(left.saturating_sub(1));
+        polled.is_pending() || left <= 1
+    }
+}
+
+/// Reads and drops messages until the peer has closed.
+fn poll_discard<T, Out>(mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+where
+    T: Transport<Out>,
+{
+    for _ in 0..BUDGET {
+        match ready!(transport.as_mut().poll_next(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                if !error.into().is_rejection() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            None => return Poll::Ready(Ok(())),
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 impl<T, S, Req, R> fmt::Debug for Server<T, S, Req, R>

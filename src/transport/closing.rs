@@ -208,6 +208,9 @@ pub(crate) trait Closable {
         self.start_close(frame);
     }
 
+    /// Queues a message that its server sends to all connections. It must leave even if no task flushes.
+    fn send_notice(&mut self, _message: Message) {}
+
     /// Writes pongs and close frames even if no task flushes.
     fn poll_answer(&mut self, _cx: &mut Context<'_>) {}
 
@@ -238,9 +241,7 @@ pub(crate) trait Closable {
 #[inline]
 pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
     loop {
-        if this.member().is_some()
-            && let Some(error) = poll_drain(this, cx)
-        {
+        if let Some(error) = poll_drain(this, cx) {
             return Poll::Ready(Some(Err(error)));
         }
         this.poll_answer(cx);
@@ -335,6 +336,7 @@ pub(crate) fn check_open<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Res
     if let Some(error) = cut(this, cx) {
         return Err(error);
     }
+    send_notices(this);
     match this.member().and_then(|member| member.poll_writer()) {
         None => Ok(()),
         Some(frame) => {
@@ -434,7 +436,11 @@ fn end<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Phase {
 /// Checks the drain for the reading half: begins the close when it is time, and returns the cause if the connection is
 /// cut.
 fn poll_drain<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Option<Error> {
+    if this.member().is_none_or(Member::is_quiet) {
+        return None;
+    }
     let cut = cut(this, cx);
+    send_notices(this);
     if this.closing().is_open()
         && let Some(frame) = this.member().and_then(|member| member.poll_reader(cx))
     {
@@ -442,6 +448,15 @@ fn poll_drain<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Option<Error> 
         this.wake_writer();
     }
     cut
+}
+
+/// Sends the messages of a broadcast. A transport that closes drops them.
+fn send_notices<T: Closable>(this: &mut T) {
+    while let Some(message) = this.member().and_then(Member::take_notice) {
+        if this.closing().is_open() && !this.has_failed() {
+            this.send_notice(message);
+        }
+    }
 }
 
 /// Ends a connection that a drain cuts, and returns the cause.

@@ -79,13 +79,16 @@ pub mod webtransport;
 pub use self::byte_stream::ByteStream;
 #[cfg(feature = "resume")]
 pub(crate) use self::connect::SessionMessages;
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))))]
+pub use self::drain::{ConnectionId, Drain, Drained, OpenConnection, Watched};
 #[cfg(feature = "optimized")]
 pub(crate) use self::drive::QueueDepth;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
 pub use self::{
     accept::accept,
-    drain::{Drain, Drained, Watched},
+    drain::{AnswerOrRefusal, DrainLayer, Readiness, ReadinessBody, RefusingWhileDraining},
 };
 pub use self::{
     boxed::BoxTransport,

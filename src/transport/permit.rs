@@ -69,7 +69,10 @@ impl Admission {
         if permit.is_none() && seat.is_none() && peer.is_none() {
             return None;
         }
-        let drain = seat.map(|seat| Member::new(seat, patience));
+        let drain = seat.map(|seat| {
+            seat.set_peer(peer);
+            Member::new(seat, patience)
+        });
         Some(Box::new(Self { _permit: permit, drain, peer }))
     }
 }

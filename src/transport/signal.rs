@@ -11,6 +11,8 @@
 //! | [`connection_lost`] | up | a layer that goes on with another connection | `service::Client`, the driver |
 //! | [`awaits_client`] | up | a session on the server whose client is away | the time limits of a close |
 //! | size of a decoded message | up | the codec layer, for each value | the driver, whose inbox counts bytes |
+//! | [`drains`] | up | a server's transport whose drain has started | `service::Server` |
+//! | a hold of the drain | down | `service::Server`, for each poll | the same transport, which then leaves the close to it |
 //! | [`close_frame`] | down | [`Sender::close`](crate::Sender::close), in `poll_close` | a transport's `poll_close` |
 //!
 //! A transport whose bytes move in another task (hyper's, say) counts them itself and reports the difference when it is
@@ -28,6 +30,8 @@ thread_local! {
     static MOVED: Cell<u64> = const { Cell::new(0) };
     static LOSSES: Cell<u64> = const { Cell::new(0) };
     static AWAITING: Cell<u64> = const { Cell::new(0) };
+    static DRAINS: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<bool> = const { Cell::new(false) };
     static DECODED: Cell<usize> = const { Cell::new(0) };
     static CLOSE_FRAME: RefCell<Option<CloseFrame>> = const { RefCell::new(None) };
 }
@@ -62,6 +66,40 @@ pub fn connection_lost() {
 #[inline]
 pub fn awaits_client() {
     AWAITING.set(AWAITING.get().wrapping_add(1));
+}
+
+/// Reports that the server of the transport which is being polled drains, so that the transport is to be closed.
+///
+/// A layer above that has work in flight finishes it and closes the transport. Call it from each poll of a transport
+/// that a drain closes.
+#[inline]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a page is not a server"))]
+pub fn drains() {
+    DRAINS.set(DRAINS.get().wrapping_add(1));
+}
+
+/// Returns whether the layer above closes the transport itself once its work is done.
+#[inline]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a page is not a server"))]
+pub(crate) fn is_held() -> bool {
+    HELD.get()
+}
+
+/// Runs `poll`, a poll of the transport below, so that the transport does not close on its own account when its server
+/// [drains]. The caller closes it.
+#[inline]
+pub(crate) fn holding<R>(poll: impl FnOnce() -> R) -> R {
+    /// Restores the value of an outer call, even after a panic.
+    struct Restore(bool);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HELD.set(self.0);
+        }
+    }
+
+    let _restored = Restore(HELD.replace(true));
+    poll()
 }
 
 /// Reports that the value which this `poll_next` gives was decoded from a message of `bytes` bytes.
@@ -108,6 +146,7 @@ pub struct Mark {
     moved: u64,
     losses: u64,
     awaiting: u64,
+    drains: u64,
 }
 
 impl Mark {
@@ -116,7 +155,7 @@ impl Mark {
     #[inline]
     #[must_use]
     pub fn now() -> Self {
-        Self { moved: MOVED.get(), losses: LOSSES.get(), awaiting: AWAITING.get() }
+        Self { moved: MOVED.get(), losses: LOSSES.get(), awaiting: AWAITING.get(), drains: DRAINS.get() }
     }
 
     /// Returns whether bytes [moved] since the snapshot.
@@ -145,6 +184,13 @@ impl Mark {
     #[must_use]
     pub fn has_awaited_client(&self) -> bool {
         AWAITING.get() != self.awaiting
+    }
+
+    /// Returns whether the transport's server [drains] since the snapshot.
+    #[inline]
+    #[must_use]
+    pub fn has_drained(&self) -> bool {
+        DRAINS.get() != self.drains
     }
 }
 

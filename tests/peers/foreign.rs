@@ -1,16 +1,25 @@
 //! Node.js `ws` and Python `websockets`, as processes.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
 };
 
+use tower_transport::{
+    CloseCode, CloseFrame, Message, TransportExt,
+    transport::{
+        Drain,
+        websocket::{WebSocket, WebSocketService},
+    },
+};
+
 use crate::{
     LIMIT, our_client,
     our_server::OurServer,
     process::{Language, command},
+    serve::serve,
     within,
 };
 
@@ -145,6 +154,20 @@ macro_rules! against {
                 async fn learns_why_the_client_closed() {
                     let Some(end) = called("close", "/echo").await else { return };
                     assert_eq!(end.unwrap().unwrap().to_string(), "4002 \"that is all\"");
+                }
+
+                #[tokio::test]
+                async fn is_told_1012_and_when_to_return_by_a_drain() {
+                    let drain = Drain::new();
+                    let gone = drain.clone();
+                    let upgrade = WebSocketService::new(move |mut socket: WebSocket, _| async move {
+                        assert_eq!(socket.receive_message().await.unwrap().unwrap(), Message::text("go"));
+                        gone.start(CloseFrame::new(CloseCode::RESTART, "the server restarts"));
+                        while let Some(Ok(_)) = socket.receive_message().await {}
+                    });
+                    let address = serve(upgrade.drain(&drain)).await;
+                    within($peer.call("drained", format!("ws://{address}/"))).await;
+                    assert_eq!(drain.drain(Duration::from_secs(5)).await.cut, 0);
                 }
 
                 #[tokio::test]

@@ -93,6 +93,15 @@ async def closed(socket, _limit):
     assert (socket.close_code, socket.close_reason) == (4001, "enough"), socket.close_code
 
 
+# The server drains once it has the message.
+async def drained(socket, _limit):
+    await socket.send("go")
+    await socket.wait_closed()
+    assert socket.close_code == 1012, socket.close_code
+    reason, hint = socket.close_reason.split("; return-after-ms=")
+    assert reason == "the server restarts" and int(hint) < 5000, socket.close_reason
+
+
 async def call(scenario, url, limit):
     async with connect(url, max_size=limit) as socket:
         await globals()[scenario](socket, limit)

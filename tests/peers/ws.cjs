@@ -93,6 +93,13 @@ const scenarios = {
     const [code, reason] = await once(socket, "close");
     assert.strictEqual(`${code} ${reason}`, "4001 enough");
   },
+  // The server drains once it has the message.
+  async drained(socket) {
+    socket.send("go");
+    const [code, reason] = await once(socket, "close");
+    assert.strictEqual(code, 1012);
+    assert.match(reason.toString(), /^the server restarts; return-after-ms=\d+$/);
+  },
 };
 
 async function call(scenario, url, limit) {

@@ -31,7 +31,7 @@ const MEMORY = 30_000; // how long a transport that failed is tried last
 const PING_EVERY = 1_000;
 const DEAD_AFTER = 4_000;
 const ACK_DELAY = 100;
-const BACKOFF = { first: 250, most: 5_000, hidden: 30_000 };
+const BACKOFF = { first: 250, most: 5_000, hidden: 30_000, hint: 600_000 };
 
 export class Client extends EventTarget {
   state = "idle";
@@ -193,7 +193,10 @@ export class Client extends EventTarget {
     }
     if (this.state === "offline" || this.state === "closed" || (link && error === DROPPED)) return;
     const most = document.hidden ? BACKOFF.hidden : isStopped ? BACKOFF.most : BACKOFF.first * 2 ** Math.min(this.#attempts, 10);
-    const delay = this.#attempts || code !== undefined ? Math.random() * Math.min(most, document.hidden ? most : BACKOFF.most) : 0;
+    const own = this.#attempts || code !== undefined ? Math.random() * Math.min(most, document.hidden ? most : BACKOFF.most) : 0;
+    // A server that drains spreads the returns of its clients.
+    const [, hint] = ([1001, 1012, 1013].includes(code) && /(?:^|; )return-after-ms=(\d{1,10})$/.exec(reason ?? "")) || [];
+    const delay = Math.max(own, Math.min(Number(hint ?? 0), BACKOFF.hint));
     if (delay > 0) {
       this.#become("waiting", { delay });
       await new Promise((wake) => {

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
+use crate::{CloseFrame, Error};
+
 /// The minimum delay, so that a failing server is not retried in a tight loop.
 const FLOOR: Duration = Duration::from_millis(10);
 
@@ -28,6 +30,10 @@ const CEILING: Duration = Duration::from_secs(86_400 * 365);
 /// A peer that tells when to retry ([`Error::retry_after`](crate::Error::retry_after), from a 429 or 503 with
 /// `Retry-After`) is not retried sooner. The delay comes on top of that time, so that clients which were told the same
 /// time do not come together.
+///
+/// A server that drains tells each client a time of its own
+/// ([`CloseFrame::return_after`](crate::CloseFrame::return_after)), which it has spread over its clients. The client
+/// returns at that time, unless its own delay is longer. [`max_retry_after`](Self::max_retry_after) bounds both.
 #[derive(Clone)]
 pub struct Backoff {
     base: Duration,
@@ -102,7 +108,8 @@ impl Backoff {
         self
     }
 
-    /// Sets the maximum time that a peer can ask for. Defaults to 10 minutes. A longer request is reduced to it.
+    /// Sets the maximum time that a peer can ask for, by `Retry-After` or with a close. Defaults to 10 minutes. A longer
+    /// request is reduced to it.
     #[must_use]
     pub const fn max_retry_after(mut self, time: Duration) -> Self {
         self.max_retry_after = time;
@@ -175,10 +182,36 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// Returns the next delay, plus the time that the peer asked for.
-    pub(super) fn next_after(&mut self, asked: Option<Duration>) -> Option<Duration> {
+    /// Returns the next delay. The time that the peer told every client is added to it; the time that it told this
+    /// client alone replaces a shorter delay.
+    pub(super) fn next_after(&mut self, asked: Asked) -> Option<Duration> {
         let delay = self.next()?;
-        Some(delay + asked.unwrap_or_default().min(self.max_retry_after))
+        Some(match asked {
+            Asked::Nothing => delay,
+            Asked::Everybody(time) => delay + time.min(self.max_retry_after),
+            Asked::ThisClient(time) => delay.max(time.min(self.max_retry_after)),
+        })
+    }
+}
+
+/// The delay that a peer asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Asked {
+    #[default]
+    Nothing,
+    /// Other clients were told the same time (`Retry-After`).
+    Everybody(Duration),
+    /// The peer has spread its clients' times (a close frame's return hint).
+    ThisClient(Duration),
+}
+
+impl Asked {
+    pub(super) fn of(error: &Error) -> Self {
+        match (error.close_frame().and_then(CloseFrame::return_after), error.retry_after()) {
+            (Some(time), _) => Self::ThisClient(time),
+            (None, Some(time)) => Self::Everybody(time),
+            (None, None) => Self::Nothing,
+        }
     }
 }
 
@@ -252,8 +285,19 @@ mod tests {
     fn the_time_that_a_peer_asks_for_is_added_and_has_a_limit() {
         let backoff = Backoff::fixed(Duration::from_secs(1)).max_retry_after(Duration::from_secs(60));
         let mut delays = backoff.delays();
-        assert_eq!(delays.next_after(None), Some(Duration::from_secs(1)));
-        assert_eq!(delays.next_after(Some(Duration::from_secs(5))), Some(Duration::from_secs(6)));
-        assert_eq!(delays.next_after(Some(Duration::MAX)), Some(Duration::from_secs(61)));
+        let mut next = |asked| delays.next_after(asked).unwrap().as_secs();
+        assert_eq!(next(Asked::Nothing), 1);
+        assert_eq!(next(Asked::Everybody(Duration::from_secs(5))), 6);
+        assert_eq!(next(Asked::Everybody(Duration::MAX)), 61);
+    }
+
+    #[test]
+    fn the_time_for_this_client_alone_is_kept_unless_its_own_delay_is_longer() {
+        let backoff = Backoff::fixed(Duration::from_secs(1)).max_retry_after(Duration::from_secs(60));
+        let mut delays = backoff.delays();
+        let mut next = |asked| delays.next_after(Asked::ThisClient(asked)).unwrap();
+        assert_eq!(next(Duration::from_millis(4321)), Duration::from_millis(4321));
+        assert_eq!(next(Duration::ZERO), Duration::from_secs(1));
+        assert_eq!(next(Duration::MAX), Duration::from_secs(60));
     }
 }

@@ -9,6 +9,7 @@ use futures_sink::Sink;
 use http::Response;
 
 use super::{
+    backoff::Asked,
     class::{Class, is_normal_close, refuses_message},
     core::{Core, Outcome},
     handle::{Command, State},
@@ -275,7 +276,7 @@ where
             self.core.lost_connection = response.map(|response| LostConnection { error: error.clone(), response });
         }
         self.core.disconnected(Some(&error));
-        let asked = error.retry_after();
+        let asked = Asked::of(&error);
         let is_stuck = self.core.buffer.is_stuck();
         match self.core.machine.on(Event::Ended { retry: retry && !is_stuck, healthy, asked }) {
             Action::Wait(after) => {

@@ -26,7 +26,7 @@
 
 use std::time::Duration;
 
-use super::backoff::{Backoff, Delays};
+use super::backoff::{Asked, Backoff, Delays};
 use crate::Error;
 
 #[derive(Debug)]
@@ -80,8 +80,8 @@ pub(super) enum Event {
         retry: bool,
         /// The connection lasted long enough to reset the backoff.
         healthy: bool,
-        /// The minimum delay that the peer asked for.
-        asked: Option<Duration>,
+        /// The delay that the peer asked for.
+        asked: Asked,
     },
     WaitOver,
     /// The user wants a new connection immediately.
@@ -197,9 +197,9 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const LOST: Event = Event::Ended { retry: true, healthy: false, asked: None };
-    const LOST_HEALTHY: Event = Event::Ended { retry: true, healthy: true, asked: None };
-    const REFUSED: Event = Event::Ended { retry: false, healthy: false, asked: None };
+    const LOST: Event = Event::Ended { retry: true, healthy: false, asked: Asked::Nothing };
+    const LOST_HEALTHY: Event = Event::Ended { retry: true, healthy: true, asked: Asked::Nothing };
+    const REFUSED: Event = Event::Ended { retry: false, healthy: false, asked: Asked::Nothing };
 
     fn machine(retries: usize) -> Machine {
         Machine::new(Backoff::exponential().jitter(false).base(SECOND).max_retries(retries))
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_delay_that_the_peer_asked_for_is_added() {
         let mut machine = up(9);
-        let asked = Event::Ended { retry: true, healthy: false, asked: Some(5 * SECOND) };
+        let asked = Event::Ended { retry: true, healthy: false, asked: Asked::Everybody(5 * SECOND) };
         assert_eq!(machine.on(asked), Action::Wait(6 * SECOND));
     }
 

@@ -96,9 +96,9 @@ impl<T> OptimizedAcceptor<T> {
     }
 
     /// Ends all transports that this acceptor or a clone has made and will make, because the server is shutting down.
-    /// Each one sends a close message of code 1001 after the messages that it has accepted. Once that is sent, its
-    /// stream returns an error for which [`is_closed`](Error::is_closed) is true, and ends. Messages that have arrived
-    /// and were not read are dropped.
+    /// Each one sends a close message of code 1001 after the messages that it has accepted. Its stream goes on with the
+    /// messages that the client has sent before it knew, for at most [`Limits::close`]. Then it returns an error for
+    /// which [`is_closed`](Error::is_closed) is true, and ends.
     ///
     /// It returns at once. The handlers notice when they use their transports, and those that are waiting in one are
     /// woken. A transport whose peer does not read or is disconnected ends with the heartbeat and the [session's time
@@ -116,6 +116,14 @@ impl<T> OptimizedAcceptor<T> {
     #[must_use]
     pub fn drain(&self) -> &Drain {
         &self.drain
+    }
+
+    /// Makes this acceptor and the clones that are made of it later use `drain`, so that one handle drains several
+    /// acceptors and other services. Call it before the first connection.
+    #[must_use]
+    pub fn with_drain(mut self, drain: &Drain) -> Self {
+        self.drain = drain.clone();
+        self
     }
 
     /// Waits until the acceptor is [closed](Self::close).
@@ -346,8 +354,9 @@ impl OptimizedAcceptor {
         F: Future<Output = ()> + Send + 'static,
     {
         let acceptor = self.clone();
-        WebSocketService::new(move |websocket, parts| -> Handled {
+        WebSocketService::new(move |websocket, mut parts| -> Handled {
             let seat = acceptor.drain.enter();
+            seat.introduce(&mut parts);
             // The seat is held until the handler has ended, not only until the session has: the drain waits for both.
             let attending = seat.clone();
             let client = Client::at(&parts.extensions);

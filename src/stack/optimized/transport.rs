@@ -168,16 +168,18 @@ where
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        #[cfg(not(target_arch = "wasm32"))]
-        if let Some(shutdown) = &mut self.shutdown {
-            shutdown.check_open()?;
-        }
         // This check comes before all layers: a compressed or batched message counts with its size at the other end.
         let (len, limit) = (message.len(), self.handle.status.max_message());
         if len > limit as usize && message.is_data() {
             return Err(too_large(len, limit));
         }
-        Pin::new(&mut self.inner).start_send(message)
+        let this = &mut *self;
+        let inner = Pin::new(&mut this.inner);
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(shutdown) = &mut this.shutdown {
+            return shutdown.start_send(inner, message);
+        }
+        inner.start_send(message)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

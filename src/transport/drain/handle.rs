@@ -1,19 +1,9 @@
-use std::{
-    collections::HashMap,
-    fmt,
-    pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
-use atomic_waker::AtomicWaker;
 use http::StatusCode;
-use tokio::sync::Notify;
 
-use crate::{CloseFrame, rt, transport::refusal::Refusal};
+use super::registry::{ConnectionId, OpenConnection, Registry, Seat};
+use crate::{CloseCode, CloseFrame, Message, rt, transport::refusal::Refusal};
 
 /// A handle that closes all connections of a server gracefully.
 ///
@@ -23,18 +13,30 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 ///
 /// When the drain [starts](Self::start):
 ///
-/// 1. New upgrades are rejected with 503 and `Retry-After`.
+/// 1. [Readiness](Self::readiness) fails, and new connections are rejected with 503 and `Retry-After`.
 ///
 /// 2. Each transport closes with the close frame that you choose, after it has sent the messages it has accepted. For a
 ///    [driven](crate::TransportExt::drive) transport, that includes the queue. Its stream continues until the peer has
 ///    closed too, and then ends. Its sink returns an error for which [`is_closed`](crate::Error::is_closed) is true.
 ///    Handlers therefore end without code of their own. This works above any codec, because the transport at the bottom
-///    of the stack closes itself.
+///    of the stack closes itself. A `service::Server` takes no more requests, finishes those in flight and sends their
+///    answers before its transport closes.
 ///
-/// 3. [`close`](Self::close) waits until every connection is gone and every handler has ended.
+/// 3. [`drain`](Self::drain) and [`close`](Self::close) wait until every connection is gone and every handler has
+///    ended.
 ///
-/// 4. After the time limit that you choose, it cuts the remaining connections: handlers are dropped at their current
-///    await point, and transports end with an error.
+/// 4. After the time limit that you choose, they cut the remaining connections: handlers are dropped at their current
+///    await point, and transports end with an error. [`Drained`] counts both.
+///
+/// A handler that wants every message its client has sent reads until its stream ends, although its own messages are
+/// refused by then. A handler that returns at the first error of its sink drops the transport, and what is unread.
+///
+/// # Return hints
+///
+/// Clients that all lose their server at once would all come back at once. So each session is told its own time to
+/// return, and the times are spread evenly over [a window](Self::spread_returns). The hint is at the end of the close
+/// frame's reason ([`CloseFrame::with_return_after`]), which other clients show as text. The reconnect layer of this
+/// crate waits for that time. A client that is rejected meanwhile waits for the `Retry-After` of the answer.
 ///
 /// # Which code
 ///
@@ -54,7 +56,7 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 /// use hyper::server::conn::http1;
 /// use hyper_util::{rt::{TokioIo, TokioTimer}, service::TowerToHyperService};
 /// use tower_transport::{
-///     CloseCode, CloseFrame, TransportExt,
+///     TransportExt,
 ///     transport::{Drain, accept, websocket::WebSocketService},
 /// };
 ///
@@ -80,7 +82,7 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 ///     tokio::spawn(drain.watch(connection, |connection| connection.graceful_shutdown()));
 /// }
 /// drop(listener); // nobody waits in its backlog
-/// let drained = drain.close(CloseFrame::new(CloseCode::RESTART, "new version"), Duration::from_secs(10)).await;
+/// let drained = drain.drain(Duration::from_secs(10)).await;
 /// println!("{drained}");
 /// # Ok(()) }
 /// ```
@@ -94,47 +96,13 @@ use crate::{CloseFrame, rt, transport::refusal::Refusal};
 ///
 /// Each connection costs an entry in a map, and each poll reads an integer. Nothing is allocated per message.
 ///
+/// # Bounds
+///
+/// The list of connections is as long as the number of connections, which the limits of each entry point bound.
+///
 /// [`WebSocketService::drain`]: crate::transport::websocket::WebSocketService::drain
 #[derive(Clone, Default)]
 pub struct Drain(Arc<Registry>);
-
-/// The state that all clones of a [`Drain`] share.
-///
-/// ```text
-///           start                  cut: the time limit is over
-///   OPEN ----------> STARTED ------------------------------------> CUT
-/// ```
-///
-/// The phase never goes back, so a connection that misses a wake-up sees it in its next poll. A connection registers
-/// its waker first and reads the phase after that; a change of the phase comes before the wake-ups.
-#[derive(Default)]
-struct Registry {
-    /// The phase: [`OPEN`], [`STARTED`] or [`CUT`]. Each poll of a connection reads it once.
-    phase: AtomicU8,
-    start: OnceLock<Start>,
-    seats: Mutex<Seats>,
-    /// The notification that the drain has started.
-    started: Notify,
-    /// The notification that the last seat was released.
-    emptied: Notify,
-}
-
-pub(super) struct Start {
-    pub(super) frame: CloseFrame,
-    pub(super) at: rt::Instant,
-    /// The number of connections that were open.
-    open: usize,
-}
-
-#[derive(Default)]
-struct Seats {
-    next: u64,
-    taken: HashMap<u64, Arc<Wakers>>,
-}
-
-const OPEN: u8 = 0;
-const STARTED: u8 = 1;
-const CUT: u8 = 2;
 
 /// The outcome of a [`Drain`]'s connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,12 +112,15 @@ pub struct Drained {
     pub closed: usize,
     /// The number of connections that were cut.
     pub cut: usize,
+    /// The number of new connections that were rejected since the drain started.
+    pub refused: usize,
 }
 
 impl fmt::Display for Drained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connections = if self.closed == 1 { "connection" } else { "connections" };
-        write!(f, "{} {connections} closed, {} cut", self.closed, self.cut)
+        write!(f, "{} {connections} closed, {} cut", self.closed, self.cut)?;
+        if self.refused > 0 { write!(f, ", {} refused", self.refused) } else { Ok(()) }
     }
 }
 
@@ -160,22 +131,23 @@ impl Drain {
         Self::default()
     }
 
-    /// Starts the drain: rejects new connections, and closes each existing one with `frame`. Only the first call has an
-    /// effect.
+    /// Sets the window over which clients return. Defaults to 5 seconds. Zero sends no return hints.
+    ///
+    /// Each session that the drain closes is told a time of its own within this window, at which it is to connect
+    /// again: see [Return hints](#return-hints). Choose the window by the rate of handshakes that the remaining or new
+    /// processes can take: 10,000 clients over 10 seconds are 1,000 handshakes a second.
+    #[must_use]
+    pub fn spread_returns(self, window: Duration) -> Self {
+        self.0.set_spread(window);
+        self
+    }
+
+    /// Starts the drain: rejects new connections, and closes each existing one with `frame` and a [return
+    /// hint](#return-hints). Only the first call has an effect.
     ///
     /// It returns immediately. [`close`](Self::close) also waits for the connections to end.
     pub fn start(&self, frame: CloseFrame) {
-        let mut is_first = false;
-        let open = self.connections();
-        // The frame is set before the phase, so a connection that sees the phase finds the frame.
-        self.0.start.get_or_init(|| {
-            is_first = true;
-            Start { frame, at: rt::Instant::now(), open }
-        });
-        if is_first {
-            self.0.enter_phase(STARTED);
-            self.0.started.notify_waiters();
-        }
+        self.0.begin(frame);
     }
 
     /// Waits for `signal`, then [starts](Self::start) the drain. The future owns a clone of this handle and has no
@@ -203,6 +175,16 @@ impl Drain {
         }
     }
 
+    /// Drains the server before a restart: [`close`](Self::close) with code 1012
+    /// ([`RESTART`](crate::CloseCode::RESTART)).
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as [`close`](Self::close).
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        self.close(CloseFrame::new(CloseCode::RESTART, "the server restarts"), deadline).await
+    }
+
     /// [Starts](Self::start) the drain, and waits at most `within` until all connections are gone and their handlers
     /// have ended. Then it cuts the remaining ones. Connections that are being opened meanwhile are waited for and cut
     /// as well.
@@ -213,26 +195,28 @@ impl Drain {
     pub async fn close(&self, frame: CloseFrame, within: Duration) -> Drained {
         self.start(frame);
         // Connections may have ended since a start that came earlier, such as that of a signal.
-        let open = self.0.start.get().map_or(0, |start| start.open).max(self.connections());
-        if rt::timeout(within, self.emptied()).await.is_ok() {
-            return Drained { closed: open, cut: 0 };
-        }
-        let cut = self.connections();
-        self.cut();
-        // Handlers that can be dropped are dropped as soon as their task runs.
-        let _ = rt::timeout(within.min(AFTER_CUT), self.emptied()).await;
-        Drained { closed: open.saturating_sub(cut), cut }
+        let open = self.0.start().map_or(0, |start| start.open).max(self.connections());
+        let cut = if rt::timeout(within, self.emptied()).await.is_ok() {
+            0
+        } else {
+            let cut = self.connections();
+            self.cut();
+            // Handlers that can be dropped are dropped as soon as their task runs.
+            let _ = rt::timeout(within.min(AFTER_CUT), self.emptied()).await;
+            cut
+        };
+        Drained { closed: open.saturating_sub(cut), cut, refused: self.0.refused() }
     }
 
     /// Cuts all connections.
     pub(crate) fn cut(&self) {
-        self.0.enter_phase(CUT);
+        self.0.cut();
     }
 
     /// Returns whether the drain has [started](Self::start).
     #[must_use]
     pub fn is_started(&self) -> bool {
-        self.0.phase() != OPEN
+        self.0.is_started()
     }
 
     /// Waits until the drain has [started](Self::start), and returns the chosen close frame.
@@ -244,7 +228,7 @@ impl Drain {
         loop {
             let mut started = pin!(self.0.started.notified());
             started.as_mut().enable();
-            if let Some(start) = self.0.start.get() {
+            if let Some(start) = self.0.start() {
                 return start.frame.clone();
             }
             started.await;
@@ -267,112 +251,73 @@ impl Drain {
     /// Returns the number of connections, including [watched](Self::watch) HTTP connections.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.0.seats().taken.len()
+        self.0.connections()
+    }
+
+    /// Returns the number of sessions: [`connections`](Self::connections) without [watched](Self::watch) HTTP
+    /// connections.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.0.sessions()
+    }
+
+    /// Returns the connections, in the order in which they were accepted.
+    #[must_use]
+    pub fn list(&self) -> Vec<OpenConnection> {
+        self.0.list()
+    }
+
+    /// Closes one connection with `frame`, in the same way as the drain closes all: after the messages that it has
+    /// accepted. Returns `false` if the connection is gone or is already being closed.
+    ///
+    /// The frame is sent without a return hint, unless you
+    /// [add one](CloseFrame::with_return_after). The connection is cut only by a drain whose time limit is over.
+    pub fn close_one(&self, id: ConnectionId, frame: CloseFrame) -> bool {
+        self.0.close_one(id, frame)
+    }
+
+    /// Sends a message to every session, behind the messages that each has accepted. Returns the number of sessions for
+    /// which it was queued.
+    ///
+    /// The message takes the place of one that the handler sends at the bottom of its stack (for an
+    /// `OptimizedTransport`, at the top): no codec encodes it, and compression of the stack does not apply. It does not
+    /// wait for anyone. Up to 16 messages wait for a session whose handler does not poll its transport; a session with
+    /// more is skipped. A session that is closing may end without it.
+    pub fn broadcast(&self, message: &Message) -> usize {
+        self.0.broadcast(message)
     }
 
     /// Takes a seat for a connection, unless the drain has started.
     pub(crate) fn admit(&self) -> Result<Arc<Seat>, Refusal> {
+        // The seat is taken first, so that a drain that starts in between waits for it.
+        let seat = self.enter();
+        if self.is_started() { Err(self.refuse()) } else { Ok(seat) }
+    }
+
+    /// Counts a rejected connection, and returns the rejection.
+    pub(crate) fn refuse(&self) -> Refusal {
         const AWAY: Refusal =
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this server is shutting down (Drain::start)");
 
-        // The seat is taken first, so that a drain that starts in between waits for it.
-        let seat = self.enter();
-        if self.is_started() { Err(AWAY) } else { Ok(seat) }
+        self.0.refuse();
+        AWAY
     }
 
-    /// Takes a seat for a connection.
+    /// Takes a seat for a session.
     pub(crate) fn enter(&self) -> Arc<Seat> {
-        let wakers = Arc::<Wakers>::default();
-        let mut seats = self.0.seats();
-        let id = seats.next;
-        seats.next += 1;
-        seats.taken.insert(id, wakers.clone());
-        drop(seats);
-        Arc::new(Seat { drain: self.clone(), id, wakers })
+        self.0.enter(false)
+    }
+
+    /// Takes a seat for an HTTP connection.
+    pub(super) fn enter_http(&self) -> Arc<Seat> {
+        self.0.enter(true)
     }
 }
 
 /// The time that dropped handlers may take to end.
 const AFTER_CUT: Duration = Duration::from_secs(1);
 
-impl Registry {
-    fn phase(&self) -> u8 {
-        self.phase.load(Ordering::Acquire)
-    }
-
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter_phase(&self, phase: u8) {
-        self.phase.fetch_max(phase, Ordering::AcqRel);
-        // Not under the lock: a waker is user code.
-        let seats: Vec<_> = self.seats().taken.values().cloned().collect();
-        seats.iter().for_each(|wakers| wakers.wake());
-    }
-
-    fn leave(&self, id: u64) {
-        let mut seats = self.seats();
-        let left = seats.taken.remove(&id);
-        let is_empty = seats.taken.is_empty();
-        drop(seats);
-        drop(left);
-        if is_empty {
-            self.emptied.notify_waiters();
-        }
-    }
-}
-
 debug_fields!(Drain, |this| { connections: this.connections(), is_started: this.is_started() });
-
-/// The tasks of one connection. Each is woken when the drain starts and when it cuts.
-#[derive(Debug, Default)]
-pub(super) struct Wakers {
-    pub(super) reader: AtomicWaker,
-    pub(super) writer: AtomicWaker,
-    pub(super) handler: AtomicWaker,
-}
-
-impl Wakers {
-    pub(super) fn wake(&self) {
-        self.reader.wake();
-        self.writer.wake();
-        self.handler.wake();
-    }
-}
-
-/// A place among the connections of a [`Drain`], held by the transport and by its handler, and released when both are
-/// gone.
-pub(crate) struct Seat {
-    drain: Drain,
-    id: u64,
-    pub(super) wakers: Arc<Wakers>,
-}
-
-impl Seat {
-    #[inline]
-    pub(super) fn is_started(&self) -> bool {
-        self.drain.0.phase() != OPEN
-    }
-
-    #[inline]
-    pub(super) fn is_cut(&self) -> bool {
-        self.drain.0.phase() == CUT
-    }
-
-    /// Returns the close frame and the time of the start, once the drain has started.
-    pub(super) fn start(&self) -> Option<&Start> {
-        self.drain.0.start.get()
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.drain.0.leave(self.id);
-    }
-}
-
-debug_fields!(Seat { id });
 
 #[cfg(test)]
 mod tests {
@@ -387,13 +332,62 @@ mod tests {
         drop(early);
         let in_time = async move { drop(in_time) };
         let (drained, ()) = tokio::join!(drain.close(frame, Duration::from_secs(1)), in_time);
-        assert_eq!(drained, Drained { closed: 2, cut: 1 });
+        assert_eq!(drained, Drained { closed: 2, cut: 1, refused: 0 });
     }
 
     #[test]
     fn one_connection_is_not_printed_as_connections() {
-        let printed = |closed, cut| Drained { closed, cut }.to_string();
+        let printed = |closed, cut| Drained { closed, cut, refused: 0 }.to_string();
         assert_eq!(printed(1, 1), "1 connection closed, 1 cut");
         assert_eq!(printed(2, 0), "2 connections closed, 0 cut");
+        assert_eq!(Drained { closed: 2, cut: 0, refused: 3 }.to_string(), "2 connections closed, 0 cut, 3 refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_returns_of_any_number_of_sessions_are_spread_evenly_over_the_window() {
+        for count in [1, 7, 100, 1000] {
+            let drain = Drain::new().spread_returns(Duration::from_secs(10));
+            let seats: Vec<_> = (0..count).map(|_| drain.enter()).collect();
+            drain.start(CloseFrame::new(CloseCode::RESTART, "new version"));
+            let mut tenths = [0; 10];
+            for seat in &seats {
+                let frame = seat.frame().unwrap();
+                assert!(frame.reason().starts_with("new version; "), "{frame}");
+                tenths[frame.return_after().unwrap().as_millis() as usize / 1000] += 1;
+            }
+            let (least, most) = (tenths.iter().min().unwrap(), tenths.iter().max().unwrap());
+            assert!(most - least <= 3, "{count}: {tenths:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_begins_after_the_start_is_closed_and_one_alone_can_be() {
+        let drain = Drain::new().spread_returns(Duration::ZERO);
+        let (first, second) = (drain.enter(), drain.enter());
+        let ids: Vec<_> = drain.list().iter().map(|connection| connection.id).collect();
+        let policy = CloseFrame::new(CloseCode::POLICY, "out");
+        assert!(drain.close_one(ids[1], policy.clone()) && !drain.close_one(ids[1], policy.clone()));
+        assert!(!first.is_started() && second.frame() == Some(policy.clone()) && !drain.is_started());
+        let restart = CloseFrame::new(CloseCode::RESTART, "");
+        drain.start(restart.clone());
+        let late = drain.enter();
+        assert_eq!([first.frame(), second.frame(), late.frame()], [Some(restart.clone()), Some(policy), Some(restart)]);
+        drop((first, second, late));
+        assert!(!drain.close_one(ids[0], CloseFrame::new(CloseCode::AWAY, "")));
+        assert_eq!(drain.close(CloseFrame::new(CloseCode::AWAY, ""), Duration::ZERO).await.cut, 0);
+    }
+
+    #[test]
+    fn a_broadcast_is_bounded_for_each_session_and_skips_http() {
+        let drain = Drain::new();
+        let (session, http) = (drain.enter(), drain.enter_http());
+        assert_eq!((drain.connections(), drain.sessions()), (2, 1));
+        for _ in 0..16 {
+            assert_eq!(drain.broadcast(&Message::text("soon")), 1);
+        }
+        assert_eq!(drain.broadcast(&Message::text("soon")), 0);
+        assert!(!session.is_quiet() && http.is_quiet());
+        assert_eq!(std::iter::from_fn(|| session.take_notice()).count(), 16);
+        assert!(session.is_quiet());
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use pin_project_lite::pin_project;
 
-use super::handle::{Drain, Seat};
-use crate::{CloseFrame, Error, rt};
+use super::{handle::Drain, registry::Seat};
+use crate::{CloseFrame, Error, Message, rt, transport::signal};
 
 /// A transport's membership in a drain. It tells the transport when to begin its close, and wakes its halves for it.
 ///
@@ -36,6 +36,12 @@ impl Member {
         Self { seat, patience, has_reader: false, has_written: false, is_waiting: false, has_seen: false, timer: None }
     }
 
+    /// Returns the seat, for a handler that is cut with the transport.
+    #[cfg_attr(not(feature = "webtransport"), allow(dead_code, reason = "other transports get it in advance"))]
+    pub(crate) fn seat(&self) -> Arc<Seat> {
+        self.seat.clone()
+    }
+
     /// Returns the cause, once the drain has cut the connection.
     #[inline]
     pub(crate) fn cut(&self) -> Option<Error> {
@@ -47,7 +53,19 @@ impl Member {
 
     /// Returns the close frame of the transport.
     pub(crate) fn frame(&self) -> Option<CloseFrame> {
-        self.seat.start().map(|start| start.frame.clone())
+        self.seat.frame()
+    }
+
+    /// Returns whether the reading half has nothing to do for the drain.
+    #[inline]
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.has_reader = true;
+        self.seat.is_quiet()
+    }
+
+    /// Takes a message of a broadcast, which the open transport has to send.
+    pub(crate) fn take_notice(&mut self) -> Option<Message> {
+        self.seat.take_notice()
     }
 
     /// Checks before the open transport reads. Returns the frame with which to begin the close, once it is time.
@@ -59,6 +77,10 @@ impl Member {
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Option<CloseFrame> {
         self.has_seen = true;
+        signal::drains();
+        if signal::is_held() {
+            return None;
+        }
         let patience = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(rt::sleep(patience)));
         if timer.as_mut().poll(cx).is_pending() {
@@ -79,10 +101,12 @@ impl Member {
     /// Registers the reading half, which has nothing to read. Returns whether it must check again immediately.
     #[inline]
     pub(crate) fn reader_waits(&mut self, cx: &Context<'_>) -> bool {
-        self.seat.wakers.reader.register(cx.waker());
+        self.seat.wakers().reader.register(cx.waker());
         // Checked once: a transport that is already closing does not ask.
         let has_started = self.seat.is_started();
-        (has_started && !std::mem::replace(&mut self.has_seen, has_started)) || self.seat.is_cut()
+        (has_started && !std::mem::replace(&mut self.has_seen, has_started))
+            || self.seat.is_cut()
+            || self.seat.has_notice()
     }
 
     /// Checks before the open transport makes room for a message. Returns the frame with which to begin the close if
@@ -92,8 +116,12 @@ impl Member {
         if !self.seat.is_started() {
             return None;
         }
-        let start = self.seat.start()?;
-        (!self.has_reader || start.at.elapsed() >= self.patience).then(|| start.frame.clone())
+        signal::drains();
+        if signal::is_held() {
+            return None;
+        }
+        let close = self.seat.close()?;
+        (!self.has_reader || close.at.elapsed() >= self.patience).then(|| close.frame.clone())
     }
 
     /// Records the state of the writing half after `poll_ready` or `poll_flush`. Returns whether it must check again
@@ -102,11 +130,11 @@ impl Member {
     pub(crate) fn writer_waits<T>(&mut self, polled: &Poll<T>, cx: &Context<'_>) -> bool {
         let was_waiting = std::mem::replace(&mut self.is_waiting, polled.is_pending());
         if self.is_waiting {
-            self.seat.wakers.writer.register(cx.waker());
-            return self.seat.is_cut() || (self.seat.is_started() && !self.has_reader);
+            self.seat.wakers().writer.register(cx.waker());
+            return self.seat.is_cut() || (self.seat.is_started() && !self.has_reader && !signal::is_held());
         }
         if was_waiting && self.seat.is_started() {
-            self.seat.wakers.reader.wake();
+            self.seat.wakers().reader.wake();
         }
         false
     }
@@ -142,7 +170,7 @@ impl Drain {
         C: Future,
         F: FnOnce(Pin<&mut C>),
     {
-        Watched { connection, shut_down: Some(shut_down), seat: self.enter() }
+        Watched { connection, shut_down: Some(shut_down), seat: self.enter_http() }
     }
 }
 
@@ -166,7 +194,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        this.seat.wakers.reader.register(cx.waker());
+        this.seat.wakers().reader.register(cx.waker());
         if this.seat.is_cut() {
             return Poll::Ready(None);
         }
@@ -206,7 +234,7 @@ impl<F: Future<Output = ()>> Future for Attended<F> {
         if seat.is_cut() || this.handler.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        seat.wakers.handler.register(cx.waker());
+        seat.wakers().handler.register(cx.waker());
         // Read again: the cut may have come before the waker was registered.
         if seat.is_cut() { Poll::Ready(()) } else { Poll::Pending }
     }

@@ -1,6 +1,6 @@
 use std::task::{Context, Poll};
 
-use crate::{CloseFrame, Error};
+use crate::{CloseFrame, Error, Message};
 
 /// No value: a page is not a server, and no drain ends its connections.
 #[derive(Debug)]
@@ -12,6 +12,14 @@ impl Member {
     }
 
     pub(crate) fn frame(&self) -> Option<CloseFrame> {
+        match *self {}
+    }
+
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn take_notice(&mut self) -> Option<Message> {
         match *self {}
     }
 

@@ -134,6 +134,11 @@ impl Engine {
         self.frames.send(message, compressed, is_vectored)
     }
 
+    /// Makes the reading half write what waits, as it does for answers.
+    pub(super) fn request_write(&mut self) {
+        self.frames.request_write();
+    }
+
     /// Queues a close frame after everything else, and ends the sending. A second call has no effect.
     pub(super) fn close(&mut self, frame: Option<CloseFrame>) {
         self.frames.close(frame);

@@ -54,7 +54,8 @@ pub(super) struct FrameLoop {
     unanswered: Option<Bytes>,
     /// Whether our close frame was queued.
     is_closed: bool,
-    /// Whether a pong or a close waits to be written. It must be sent even if the user never flushes.
+    /// Whether a pong, a close or a message of the server itself waits to be written. It must be sent even if the user
+    /// never flushes.
     answer_waits: bool,
     writer: WriteBuffer,
 }
@@ -150,6 +151,11 @@ impl FrameLoop {
     /// Returns whether an answer to the peer waits to be written.
     pub(super) fn answer_waits(&self) -> bool {
         self.answer_waits
+    }
+
+    /// Makes what waits be written as an answer is.
+    pub(super) fn request_write(&mut self) {
+        self.answer_waits = true;
     }
 
     /// Records that everything was written. Returns `false` if there is more: a pong for which there was no room.

@@ -257,6 +257,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
         self.reader.wake();
     }
 
+    fn send_notice(&mut self, message: Message) {
+        // A message over the limit is refused, and nobody here has sent it.
+        if self.engine.send(message, self.io.is_write_vectored()).is_ok() {
+            self.engine.request_write();
+        }
+    }
+
     #[inline]
     fn poll_answer(&mut self, cx: &mut Context<'_>) {
         if !self.engine.answer_waits() || self.write_failed.is_some() {

@@ -312,6 +312,9 @@ where
         ready(Ok(match accepted {
             Ok(accepted) => {
                 let handler = self.handler.clone();
+                if let Some(seat) = &accepted.seat {
+                    seat.introduce(&mut parts);
+                }
                 shrink::request(&mut parts);
                 accepted.spawn(move |websocket| handler(websocket, parts))
             }

@@ -8,6 +8,7 @@ use super::{Session, error, session::Registry};
 use crate::{
     Error, Limits, log, rt,
     transport::{
+        drain::{Drain, Seat},
         origin::Origins,
         permit::ConnectionPermit,
         refusal::Refusal,
@@ -27,6 +28,7 @@ pub(super) struct AcceptConfig {
     pub(super) path: Option<Arc<str>>,
     pub(super) subprotocols: Vec<HeaderValue>,
     pub(super) origins: Origins,
+    pub(super) drain: Option<Drain>,
 }
 
 /// A client's request for a session, waiting for an answer. Dropping it cuts the client off without an answer.
@@ -35,11 +37,13 @@ pub struct Incoming {
     parts: request::Parts,
     accept: Arc<AcceptConfig>,
     sessions: Arc<Registry>,
+    /// The place in the drain until the session has a stream, which has one of its own.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Incoming {
-    /// Returns `None` for a path other than the server's, and for a page of an origin that is not allowed: those are
-    /// rejected.
+    /// Returns `None` for a path other than the server's, for a page of an origin that is not allowed, and once the
+    /// server drains: those are rejected.
     pub(super) fn new(request: wtq::Request, accept: Arc<AcceptConfig>, sessions: Arc<Registry>) -> Option<Self> {
         let parts = parts(&request)?;
         let checked = match &accept.path {
@@ -52,8 +56,15 @@ impl Incoming {
                 Err(excess) => Err(Refusal::large_head(excess)),
             },
         };
-        let incoming = Self { request, parts, accept, sessions };
-        let Err(refusal) = checked else { return Some(incoming) };
+        let seat = checked.and_then(|()| accept.drain.as_ref().map(Drain::admit).transpose());
+        let mut incoming = Self { request, parts, accept, sessions, seat: None };
+        let refusal = match seat {
+            Ok(seat) => {
+                incoming.seat = seat;
+                return Some(incoming);
+            }
+            Err(refusal) => refusal,
+        };
         let Refusal { status, .. } = refusal.logged("webtransport", &incoming.parts);
         rt::spawn(async move {
             let _ = incoming.reject(status).await;
@@ -87,10 +98,10 @@ impl Incoming {
     ///
     /// Dropping the future cuts the client off.
     pub async fn accept(self) -> Result<Session, Error> {
-        self.accept_with_parts().await.map(|(session, _)| session)
+        self.accept_with_parts().await.map(|(session, ..)| session)
     }
 
-    pub(super) async fn accept_with_parts(mut self) -> Result<(Session, request::Parts), Error> {
+    pub(super) async fn accept_with_parts(mut self) -> Result<(Session, request::Parts, Option<Arc<Seat>>), Error> {
         let chosen = choose(&self.accept.subprotocols, &self.parts.headers).and_then(|name| name.to_str().ok());
         let answer = match chosen {
             Some(name) => ConnectResponse::OK.with_protocol(name),
@@ -101,7 +112,8 @@ impl Incoming {
         let session = respond(self.request, answer, limits.handshake).await?;
         log::accepted("webtransport", StatusCode::OK, since.elapsed(), log::peer(&self.parts.extensions));
         let permit = ConnectionPermit::take(&mut self.parts.extensions);
-        Ok((Session::accepted(session, limits, subprotocol, self.sessions, permit), self.parts))
+        let drain = self.accept.drain.clone();
+        Ok((Session::accepted(session, limits, subprotocol, self.sessions, permit, drain), self.parts, self.seat))
     }
 
     /// Rejects the session with this status, and waits until the client has received it, at most

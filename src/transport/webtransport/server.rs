@@ -17,7 +17,10 @@ use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
 use web_transport_quinn as wtq;
 
 use super::{Certificate, Incoming, SessionLimits, WebTransportStream, incoming::AcceptConfig, session::Registry};
-use crate::{CloseCode, CloseFrame, Error, log, rt};
+use crate::{
+    CloseCode, CloseFrame, Error, log, rt,
+    transport::drain::{Attended, Drain},
+};
 
 /// The maximum number of clients that one poll rejects before it lets other tasks run.
 const AT_ONCE: usize = 64;
@@ -171,6 +174,22 @@ impl WebTransportServer {
         self
     }
 
+    /// Adds the bidirectional streams of all sessions to `drain`, which then can end them: see [`Drain`]. Once it has
+    /// started, new sessions are rejected with 503. Each stream counts as one connection, together with the handler of
+    /// [`serve`](Self::serve). [`close`](Self::close) the server after the drain.
+    #[must_use]
+    pub fn drain(mut self, drain: &Drain) -> Self {
+        self.config().drain = Some(drain.clone());
+        self
+    }
+
+    /// Removes the drain, for a server whose sessions are drained by the code above.
+    #[cfg(feature = "adaptive")]
+    pub(crate) fn without_drain(mut self) -> Self {
+        self.config().drain = None;
+        self
+    }
+
     /// Returns the local address of the socket.
     ///
     /// # Errors
@@ -275,8 +294,12 @@ impl WebTransportServer {
         while let Some(incoming) = self.accept().await {
             let handler = handler.clone();
             rt::spawn(async move {
-                if let Some((stream, parts)) = first_stream(incoming).await {
-                    handler(stream, parts).await;
+                if let Some((stream, mut parts)) = first_stream(incoming).await {
+                    let seat = stream.seat();
+                    if let Some(seat) = &seat {
+                        seat.introduce(&mut parts);
+                    }
+                    Attended::new(handler(stream, parts), seat).await;
                 }
             });
         }
@@ -309,7 +332,8 @@ async fn handshake(
 }
 
 async fn first_stream(incoming: Incoming) -> Option<(WebTransportStream, request::Parts)> {
-    let (session, parts) = incoming.accept_with_parts().await.ok()?;
+    // The seat is held until the stream has its own.
+    let (session, parts, _seat) = incoming.accept_with_parts().await.ok()?;
     let time = session.limits().handshake;
     match rt::timeout(time, session.accept()).await {
         Ok(stream) => Some((stream.ok()?, parts)),

@@ -11,7 +11,16 @@ use std::{
 use web_transport_quinn as wtq;
 
 use super::{endpoints::Endpoints, error};
-use crate::{CloseFrame, Error, Limits, rt, sync::Mutex, transport::permit::ConnectionPermit};
+use crate::{
+    CloseFrame, Error, Limits,
+    log::Peer,
+    rt,
+    sync::Mutex,
+    transport::{
+        drain::{Drain, Member},
+        permit::ConnectionPermit,
+    },
+};
 
 /// A WebTransport session, either end: one QUIC connection, with any number of streams in it. A clone is the same
 /// session.
@@ -53,6 +62,7 @@ enum Held {
     },
     Server {
         registry: Arc<Registry>,
+        drain: Option<Drain>,
         /// The value that guards want back.
         _permit: Option<ConnectionPermit>,
     },
@@ -76,9 +86,10 @@ impl Session {
         subprotocol: Option<Box<str>>,
         registry: Arc<Registry>,
         permit: Option<ConnectionPermit>,
+        drain: Option<Drain>,
     ) -> Self {
-        let session =
-            Self::new(quic, limits, subprotocol, Held::Server { registry: registry.clone(), _permit: permit });
+        let held = Held::Server { registry: registry.clone(), drain, _permit: permit };
+        let session = Self::new(quic, limits, subprotocol, held);
         registry.0.lock().insert(session.0.quic.stable_id(), Arc::downgrade(&session.0));
         session
     }
@@ -90,6 +101,14 @@ impl Session {
     /// Returns the session of the layer below.
     pub(super) fn quic(&self) -> &wtq::Session {
         &self.0.quic
+    }
+
+    /// Returns the membership of a new stream in the server's drain.
+    pub(super) fn member(&self) -> Option<Member> {
+        let Held::Server { drain: Some(drain), .. } = &self.0.held else { return None };
+        let seat = drain.enter();
+        seat.set_peer(Some(Peer::Socket(self.remote_address())));
+        Some(Member::new(seat, self.0.limits.close))
     }
 
     /// Returns the limits of each stream.

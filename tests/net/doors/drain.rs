@@ -80,7 +80,10 @@ where
 fn assert_told(message: Option<Result<Message, tower_transport::Error>>) {
     match message {
         Some(Ok(Message::Close(Some(frame)))) => {
-            assert_eq!((frame.code(), frame.reason()), (CloseCode::RESTART, "new version"));
+            assert_eq!(frame.code(), CloseCode::RESTART);
+            // The time to return is a different one for each client.
+            assert!(frame.reason().starts_with("new version; return-after-ms="), "{frame}");
+            assert!(frame.return_after().is_some_and(|time| time < Duration::from_secs(5)), "{frame}");
         }
         other => panic!("the client is not told: {other:?}"),
     }

@@ -1,6 +1,7 @@
 //! The doors of a server: what lets a connection in, holds its place, and shows it out.
 
 mod drain;
+mod every_way;
 mod handshake;
 mod logs;
 mod places;

@@ -87,6 +87,11 @@ impl SessionSeat {
         true
     }
 
+    /// Puts the connection's name into the extensions of its request.
+    pub(super) fn introduce(&self, parts: &mut http::request::Parts) {
+        self.held.introduce(parts);
+    }
+
     /// Returns the same seat, for the session's transport.
     pub(super) fn held(&self) -> Arc<drain::Seat> {
         self.held.clone()

@@ -16,6 +16,7 @@ use crate::{
     BoxError, CloseCode, CloseFrame, Error, Limits, log, rt,
     stack::{OptimizedAcceptor, OptimizedTransport, adaptive::AdaptiveTransport, optimized::Handled},
     transport::{
+        drain::Drain,
         sse::SseDuplexServer,
         websocket::WebSocketService,
         webtransport::{Incoming, SessionLimits, WebTransportServer},
@@ -272,6 +273,7 @@ impl SessionServer {
         let sessions = self.sessions.clone();
         async move {
             let mut server = server
+                .without_drain()
                 .limits(sessions.acceptor.transport_limits())
                 .path_by_default(&sessions.web_transport_at)
                 .session_limits_by_default(SessionLimits::one_stream())
@@ -305,6 +307,14 @@ impl SessionServer {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.live.sessions()
+    }
+
+    /// Returns the drain of all sessions, which is the acceptor's. Its [`drain`](Drain::drain) ends them before a
+    /// restart (1012) and counts how each has ended. Share it with the other services of the process, and one call
+    /// drains all of them.
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        self.sessions.acceptor.drain()
     }
 
     /// Ends all sessions because the server is shutting down. From now on new sessions are refused (503), and existing

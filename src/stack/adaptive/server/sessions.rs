@@ -66,6 +66,7 @@ impl Sessions {
     /// Returns a seat for a request that may begin a session or resume one, or the reason why it gets none.
     pub(super) fn enter(&self, parts: &request::Parts) -> Result<SessionSeat, &'static str> {
         if self.acceptor.is_closed() {
+            self.acceptor.drain().refuse();
             return Err("this server is shutting down");
         }
         // A client that speaks the stack's subprotocol may already have a session here.
@@ -103,6 +104,7 @@ impl Sessions {
             // Counted only now, after the hello: a resumed session takes no further place.
             Ok(Some(session)) if seat.begin(self.max_sessions) => {
                 parts.extensions.insert(kind);
+                seat.introduce(&mut parts);
                 shrink::request(&mut parts);
                 return Some(((self.handler)(session, parts), seat));
             }

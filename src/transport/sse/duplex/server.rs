@@ -177,6 +177,9 @@ impl<H> SseDuplexServer<H> {
         let subprotocol = chosen.and_then(|chosen| chosen.to_str().ok()).map(Into::into);
         let handler = self.handler.clone();
         let admission = Admission::new(None, seat.clone(), log::peer(&parts.extensions), accept.limits.close);
+        if let Some(seat) = &seat {
+            seat.introduce(&mut parts);
+        }
         log::accepted("sse", StatusCode::OK, since.elapsed(), log::peer(&parts.extensions));
         let transport = SseDuplex::server(ServerEnd::new(session, admission), subprotocol);
         rt::spawn(async move { Attended::new(handler(transport, parts), seat).await });

@@ -72,6 +72,12 @@ impl Closable for ServerEnd {
         }
     }
 
+    fn send_notice(&mut self, message: Message) {
+        if framing::check_outgoing(&message, self.session.limits.message).is_ok() {
+            self.session.send(&message);
+        }
+    }
+
     fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.session.poll_told(cx)
     }

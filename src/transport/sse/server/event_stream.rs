@@ -1,6 +1,7 @@
 use std::{
     fmt::{self, Write},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,8 +14,9 @@ use pin_project_lite::pin_project;
 
 use super::super::Event;
 use crate::{
-    BoxError,
+    BoxError, Message,
     rt::{Instant, Timer},
+    transport::drain::{Drain, Seat},
 };
 
 pin_project! {
@@ -77,6 +79,7 @@ pin_project! {
         keep_alive: KeepAlive,
         retry: Option<Duration>,
         source: Source,
+        seat: Option<Arc<Seat>>,
     }
 }
 
@@ -102,7 +105,19 @@ impl<S> EventStream<S> {
             keep_alive: KeepAlive::default(),
             retry: None,
             source: Source::Live,
+            seat: None,
         }
+    }
+
+    /// Adds the stream to `drain`, which then can end it: see [`Drain`]. Once the drain has started, the events that
+    /// are ready are sent, then a `retry` with the client's [return hint](Drain#return-hints), and the response ends.
+    /// Clients keep that `retry`, so set [your own](Self::retry) as well: it is sent first on the next stream. A text
+    /// message of a [broadcast](Drain::broadcast) becomes an event.
+    ///
+    /// The stream exists already when the drain starts: reject new requests by [`Drain::layer`].
+    pub fn drain(mut self, drain: &Drain) -> Self {
+        self.seat = Some(drain.enter());
+        self
     }
 
     /// Sets the interval after which an idle stream sends a comment, which clients skip. Defaults to 15 seconds; values
@@ -153,9 +168,9 @@ impl<S> EventStream<S> {
     /// # let _ = subscribe(&HeaderMap::new(), &[], &mut Vec::new());
     /// ```
     pub fn replay<I: IntoIterator<Item = Event>>(self, missed: I) -> EventStream<Replay<I::IntoIter, S>> {
-        let Self { events, frame, keep_alive, retry, source } = self;
+        let Self { events, frame, keep_alive, retry, source, seat } = self;
         let events = Replay::new(missed.into_iter(), events);
-        EventStream { events, frame, keep_alive, retry, source }
+        EventStream { events, frame, keep_alive, retry, source, seat }
     }
 
     /// Creates the response: 200 with `content-type: text/event-stream`, `cache-control: no-cache, no-transform` and
@@ -183,12 +198,29 @@ where
         if let Some(time) = this.retry.take() {
             this.frame.put_retry(time);
         }
+        if let Some(seat) = this.seat {
+            if seat.is_cut() {
+                *this.source = Source::Ended;
+                return Poll::Ready(None);
+            }
+            while let Some(message) = seat.take_notice() {
+                if let Message::Text(text) = message {
+                    Event::new(text).encode(this.frame.writer());
+                }
+            }
+        }
         while matches!(this.source, Source::Live) && !this.frame.is_full() {
             match this.events.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(event))) => event.encode(this.frame.writer()),
                 Poll::Ready(Some(Err(error))) => *this.source = Source::Failing(error.into()),
                 Poll::Ready(None) => *this.source = Source::Ended,
-                Poll::Pending => break,
+                Poll::Pending => {
+                    let Some(seat) = this.seat.as_ref().filter(|seat| seat.must_close(cx)) else { break };
+                    if let Some(time) = seat.frame().and_then(|frame| frame.return_after()) {
+                        this.frame.put_retry(time);
+                    }
+                    *this.source = Source::Ended;
+                }
             }
         }
         // Events go first, so that what came before an error arrives.

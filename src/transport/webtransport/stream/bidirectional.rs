@@ -18,6 +18,7 @@ use crate::{
     CloseCode, CloseFrame, Error, Message,
     transport::{
         closing::{self, Closable, Closing, Received},
+        drain::{Member, Seat},
         wakers::{WakerPair, WakerSlot},
         webtransport::Session,
     },
@@ -80,6 +81,8 @@ pub struct WebTransportStream {
     reader: Reader,
     writer: Writer,
     closing: Closing,
+    /// The membership in the server's drain. Boxed, because clients have none.
+    member: Option<Box<Member>>,
     /// The stream's task, if it waits for the peer.
     reading: WakerSlot,
     halves: Arc<WakerPair>,
@@ -96,7 +99,9 @@ impl WebTransportStream {
         let (halves, waker) = WakerPair::new();
         let limits = session.limits();
         let closing = Closing::new(limits.close).with_idle(limits.idle);
+        let member = session.member().map(Box::new);
         Self {
+            member,
             reader: Reader::new(session, receive, !is_opener),
             writer,
             closing,
@@ -104,6 +109,11 @@ impl WebTransportStream {
             halves,
             waker,
         }
+    }
+
+    /// Returns the seat in the server's drain, for the stream's handler.
+    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+        self.member.as_ref().map(|member| member.seat())
     }
 
     /// Waits until the peer can see the stream.
@@ -207,6 +217,14 @@ impl Closable for WebTransportStream {
         self.writer.failed().is_some()
     }
 
+    fn member(&mut self) -> Option<&mut Member> {
+        self.member.as_deref_mut()
+    }
+
+    fn send_notice(&mut self, message: Message) {
+        self.writer.push_owed(message);
+    }
+
     fn closed(&mut self) -> Error {
         match self.writer.failed() {
             Some(error) if error.close_frame().is_some() || self.closing.peer_close().is_none() => error.clone(),
@@ -301,16 +319,20 @@ impl Sink<Message> for WebTransportStream {
         if !self.is_open() {
             return Poll::Ready(Err(self.closed()));
         }
-        // The common case: nothing is written, and no task has to be woken.
-        if self.writer.has_room() {
-            return Poll::Ready(Ok(()));
-        }
-        closing::poll_room(&mut *self, cx, |this, cx| this.poll_writer(cx, Writer::poll_room))
+        closing::check_open(&mut *self, cx)?;
+        closing::poll_room(&mut *self, cx, |this, cx| match this.writer.has_room() {
+            // The common case: nothing is written, and no task has to be woken.
+            true => Poll::Ready(Ok(())),
+            false => this.poll_writer(cx, Writer::poll_room),
+        })
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         if !self.is_open() {
             return Err(self.closed());
+        }
+        if let Some(member) = &mut self.member {
+            member.wrote();
         }
         match message {
             Message::Close(frame) => {

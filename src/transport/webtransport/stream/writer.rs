@@ -78,6 +78,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Queues a message that must leave even if no task flushes. The promise of room to the user stays.
+    pub(super) fn push_owed(&mut self, message: Message) {
+        self.owes |= self.outgoing.push(message).is_ok();
+    }
+
     /// Ends the stream once everything is written, without a close frame.
     pub(super) fn end(&mut self) {
         self.closing = true;

@@ -7,7 +7,7 @@ use http::Response;
 use tokio::time::timeout;
 use tower::Layer;
 use tower_transport::{
-    Error, Message, TransportExt,
+    CloseCode, CloseFrame, Error, Message, TransportExt,
     layer::reconnect::{Backoff, Keep, ReconnectLayer, State, WhenLost},
     test_util::fault::Direction,
 };
@@ -64,6 +64,34 @@ async fn a_normal_close_after_which_no_attempt_is_left_is_a_good_end() {
     assert_eq!(transport.receive_message().await.unwrap().unwrap(), closed(1000));
     assert!(transport.receive_message().await.is_none());
     assert!(matches!(transport.handle().state(), State::Disconnected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_returns_at_the_time_that_a_draining_server_tells_it_within_its_own_bound() {
+    let hint = |code, time| {
+        let frame = CloseFrame::new(CloseCode::new(code).unwrap(), "new version").with_return_after(time);
+        Message::Close(Some(frame))
+    };
+    let second = Duration::from_secs(1);
+    for (message, due) in [
+        (hint(1012, 7 * second), 7 * second),
+        (hint(1001, 7 * second), 7 * second),
+        // Its own delay is longer: a server that closes at once is not called in a loop.
+        (hint(1012, Duration::ZERO), 2 * second),
+        (hint(1012, Duration::MAX), 60 * second),
+        // Not a code that invites to come back at a time.
+        (hint(4000, 7 * second), 2 * second),
+    ] {
+        let server = Server::default();
+        let backoff = Backoff::fixed(2 * second).max_retry_after(60 * second);
+        let mut transport = ReconnectLayer::new("ws://example.com/feed", backoff).layer(server.clone());
+        transport.send_message("hello".into()).await.unwrap();
+        server.accept().put(message.clone());
+        let start = tokio::time::Instant::now();
+        assert!(transport.receive_message().now_or_never().is_none());
+        transport.send_message("again".into()).await.unwrap();
+        assert_eq!(start.elapsed(), due, "{message:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
