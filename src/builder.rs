@@ -154,6 +154,20 @@ pub trait ServiceBuilderExt<L>: sealed::Push<L> {
         self.push(layer::latest::LatestLayer::shared(latest))
     }
 
+    /// On a transport: lets the peer subscribe to `topics` by the messages of `protocol`, and sends it what is
+    /// published. Adds a [`TopicLayer`](crate::layer::topic::TopicLayer) that grants every request; to decide about
+    /// them, make the layer yourself.
+    #[cfg(feature = "topic")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "topic")))]
+    fn topics<P: layer::topic::TopicProtocol>(
+        self,
+        topics: crate::topic::Topics<P::Topic, P::Message>,
+        protocol: P,
+        policy: crate::topic::Policy,
+    ) -> ServiceBuilder<Stack<layer::topic::TopicLayer<P>, L>> {
+        self.push(layer::topic::TopicLayer::new(topics, protocol, policy))
+    }
+
     /// On a service: caches its answers by `key`, 10,000 of them for 60 s each. A request for which `key` returns
     /// `None` bypasses the cache. Adds a [`CacheLayer`](crate::layer::cache::CacheLayer) with one store for all
     /// services.

@@ -150,7 +150,7 @@ while let Some(order) = receiver.receive().await {
 //! | `rate-limit` | 37 | yes | `layer::rate_limit`: GCRA, per connection, shared or by key |
 //! | `reconnect` | 14 | yes | `layer::reconnect`: turns a connector into a transport that reconnects |
 //! | `resume` | 19 | client | `layer::resume`: sessions that outlive connections |
-//! | `topic` | 12 | yes | `topic`: one message to many readers, each with a policy; history by position |
+//! | `topic` | 12 | yes | `topic`: one message to many, with history and presence; `layer::topic` for sessions |
 //! | `tracing` (default) | 15 | yes | logs, as tracing events, of connections that are refused, closed or lost |
 //! | `trace` | 18 | yes | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | 76 | client | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |

@@ -8,6 +8,7 @@
 //! | layer | purpose | requires on the peer | state |
 //! |---|---|---|---|
 //! | `latest` | the latest value of each key for new subscribers | nothing | shared |
+//! | `topic` | a peer subscribes to topics, and gets what is published | the application's own protocol | per transport |
 //! | [`codec`] | values in place of messages | the same codec | per transport |
 //! | `service` | any tower service as a filter of messages, in or out | nothing | per transport |
 //! | `trace` | spans, metrics, trace context | nothing; for trace context the same layer | per transport |
@@ -149,6 +150,9 @@ pub mod resume;
 pub mod service;
 #[cfg(any(feature = "reconnect", feature = "resume"))]
 mod stall;
+#[cfg(feature = "topic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "topic")))]
+pub mod topic;
 #[cfg(feature = "trace")]
 #[cfg_attr(docsrs, doc(cfg(feature = "trace")))]
 pub mod trace;

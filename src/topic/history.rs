@@ -29,13 +29,15 @@ pub struct History {
     max_bytes: u64,
     max_age: Option<Duration>,
     by_key: bool,
+    /// Whether a subscriber takes all of it at once.
+    pub(super) is_whole: bool,
 }
 
 impl History {
     /// Creates a history that keeps nothing.
     #[must_use]
     pub const fn off() -> Self {
-        Self { max_messages: 0, max_bytes: 1 << 20, max_age: None, by_key: false }
+        Self { max_messages: 0, max_bytes: 1 << 20, max_age: None, by_key: false, is_whole: false }
     }
 
     /// Creates a history of the last messages of a topic, at most this many.
@@ -65,6 +67,11 @@ impl History {
     pub const fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
+    }
+
+    /// Creates the history of a presence: all who are present, taken at once so that nobody leaves unseen in between.
+    pub(super) const fn presence(max_members: NonZeroUsize) -> Self {
+        Self { max_bytes: u64::MAX, is_whole: true, ..Self::last_by_key(max_members) }
     }
 
     pub(super) const fn is_off(&self) -> bool {
@@ -98,7 +105,20 @@ pub(super) struct Log<T> {
     kept: Sequence<Kept<T>>,
     /// The offset of the message of each key.
     keys: HashMap<Fingerprint, u64>,
+    /// How often each key has joined, for presence.
+    present: HashMap<Fingerprint, usize>,
     bytes: u64,
+}
+
+/// What a message does to the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is kept as the history is configured.
+    Publish,
+    /// Its key is present once more. Refused if there is no room for another one.
+    Join,
+    /// Its key is present once less. Refused unless that was the last time; it is not kept.
+    Leave,
 }
 
 struct Kept<T> {
@@ -119,7 +139,16 @@ pub(super) enum Since {
 
 impl<T> Log<T> {
     pub(super) fn new(history: History, epoch: u64) -> Self {
-        Self { history, epoch, head: 0, floor: 0, kept: Sequence::new(), keys: HashMap::new(), bytes: 0 }
+        Self {
+            history,
+            epoch,
+            head: 0,
+            floor: 0,
+            kept: Sequence::new(),
+            keys: HashMap::new(),
+            present: HashMap::new(),
+            bytes: 0,
+        }
     }
 
     pub(super) const fn epoch(&self) -> u64 {
@@ -139,10 +168,33 @@ impl<T> Log<T> {
         self.kept.len()
     }
 
+    /// Counts a key in or out. Returns whether the message of this step is to be appended.
+    pub(super) fn count(&mut self, step: Step, key: Option<Fingerprint>) -> bool {
+        let Some(key) = key else { return step == Step::Publish };
+        match step {
+            Step::Publish => true,
+            Step::Join if self.present.contains_key(&key) || self.present.len() < self.history.max_messages => {
+                *self.present.entry(key).or_default() += 1;
+                true
+            }
+            Step::Join => false,
+            Step::Leave => {
+                let Some(times) = self.present.get_mut(&key) else { return false };
+                *times -= 1;
+                let is_last = *times == 0;
+                if is_last {
+                    self.present.remove(&key);
+                }
+                is_last
+            }
+        }
+    }
+
     /// Adds the next message, which `make` makes of its offset.
     pub(super) fn append(
         &mut self,
         make: impl FnOnce(u64) -> T,
+        step: Step,
         size: u32,
         key: Option<Fingerprint>,
         now: Duration,
@@ -157,6 +209,13 @@ impl<T> Log<T> {
         let key = key.filter(|_| self.history.by_key);
         if self.history.is_off() {
             self.floor = offset;
+            return item;
+        }
+        if step == Step::Leave {
+            // Not a gap: a subscriber of presence begins with all who are present, not with a position.
+            if let Some(key) = key {
+                self.remove(&key, gone);
+            }
             return item;
         }
         if let Some(key) = key
@@ -238,7 +297,7 @@ mod tests {
 
     fn append(log: &mut Log<u64>, size: u32, key: Option<Fingerprint>, now: Duration) -> Vec<u64> {
         let mut gone = Vec::new();
-        log.append(|offset| offset, size, key, now, &mut gone);
+        log.append(|offset| offset, Step::Publish, size, key, now, &mut gone);
         gone
     }
 

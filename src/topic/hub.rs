@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{History, Policy, Start, Subscription, members::Core};
+use super::{History, Policy, Start, Subscription, history::Step, members::Core};
 use crate::{
     Error, MaybeSend, MaybeSync, Message,
     codec::Encoded,
@@ -194,14 +194,7 @@ impl<K, M> Topics<K, M> {
         for part in &self.0.parts {
             let cores: Vec<_> = lock(part).values().filter_map(|entry| entry.kept.clone()).collect();
             for core in cores {
-                if core.release(self.0.now()) {
-                    let kept = lock(part).get_mut(&core.fingerprint).and_then(|entry| entry.kept.take());
-                    drop(kept);
-                    // A publisher that came in between found the topic kept.
-                    if core.is_kept() {
-                        self.0.keep(&core);
-                    }
-                }
+                self.0.release(&core);
             }
         }
     }
@@ -327,6 +320,18 @@ impl<K, M> Hub<K, M> {
         }
     }
 
+    /// Keeps a topic no longer if its history is empty.
+    fn release(&self, core: &Arc<Core<K, M>>) {
+        if core.release(self.now()) {
+            let kept = self.part(core.fingerprint).get_mut(&core.fingerprint).and_then(|entry| entry.kept.take());
+            drop(kept);
+            // A publisher that came in between found the topic kept.
+            if core.is_kept() {
+                self.keep(core);
+            }
+        }
+    }
+
     /// Removes a topic that is being dropped, unless another one has taken its place.
     pub(super) fn forget(&self, topic: Fingerprint, core: *const Core<K, M>) {
         let mut part = self.part(topic);
@@ -349,16 +354,28 @@ pub struct Topic<K, M = Message> {
 impl<K, M> Topic<K, M> {
     /// Publishes a message to all who subscribe. Never waits for a subscriber.
     pub fn publish(&self, message: M) -> Published {
+        self.publish_step(message, Step::Publish).unwrap_or(Published { position: None, subscribers: 0 })
+    }
+
+    /// Publishes a message, unless the step is refused.
+    pub(super) fn publish_step(&self, message: M, step: Step) -> Option<Published> {
         let config = &self.hub.config;
         let message = (config.prepare)(message);
         // A function of the user may return any number, and sums of sizes must not overflow.
         let size = u32::try_from(config.payload.size(&message)).unwrap_or(u32::MAX);
         let key = config.key.as_ref().and_then(|key| key(&self.hub.seeds, self.core.name(), &message));
-        let (published, is_first_kept) = self.core.publish(message, size, key, self.hub.now());
+        let (published, is_first_kept) = self.core.publish(message, step, size, key, self.hub.now())?;
         if is_first_kept {
             self.hub.keep(&self.core);
+        } else if step == Step::Leave {
+            self.hub.release(&self.core);
         }
-        published
+        Some(published)
+    }
+
+    /// Returns the messages of the history.
+    pub(super) fn snapshot(&self) -> Vec<super::Publication<K, M>> {
+        self.core.snapshot()
     }
 
     /// Returns the name of the topic.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Event, Position, Publication, Start,
-    history::{Log, Since},
+    history::{Log, Since, Step},
     hub::{Hub, Published, lock},
     policy::{Next, Policy, Queue},
 };
@@ -42,6 +42,8 @@ pub(super) struct Core<K, M> {
     name: Arc<K>,
     pub(super) fingerprint: Fingerprint,
     hub: Weak<Hub<K, M>>,
+    /// Whether a subscriber takes the history at once.
+    takes_all: bool,
     log: Mutex<Recorded<K, M>>,
     groups: [Mutex<Group<K, M>>; GROUPS],
 }
@@ -99,6 +101,7 @@ impl<K, M> Core<K, M> {
             name: Arc::new(name),
             fingerprint,
             hub: Arc::downgrade(hub),
+            takes_all: hub.config.history.is_whole,
             log: Mutex::new(Recorded {
                 log: Log::new(hub.config.history, epoch),
                 is_kept: false,
@@ -122,9 +125,20 @@ impl<K, M> Core<K, M> {
         self.groups.iter().map(|group| lock(group).len()).sum()
     }
 
-    /// Publishes a message. Returns whether the hub has to keep the topic from now on.
-    pub(super) fn publish(&self, message: M, size: u32, key: Option<Fingerprint>, now: Duration) -> (Published, bool) {
+    /// Publishes a message. Returns whether the hub has to keep the topic from now on, or `None` if the step is refused.
+    pub(super) fn publish(
+        &self,
+        message: M,
+        step: Step,
+        size: u32,
+        key: Option<Fingerprint>,
+        now: Duration,
+    ) -> Option<(Published, bool)> {
         let mut recorded = lock(&self.log);
+        if !recorded.log.count(step, key) {
+            drop(recorded);
+            return None;
+        }
         let Spare { mut due, mut gone } =
             recorded.spare.take().unwrap_or_else(|| Spare { due: Vec::new(), gone: Vec::new() });
         let epoch = recorded.log.epoch();
@@ -134,6 +148,7 @@ impl<K, M> Core<K, M> {
                 position = Position::new(epoch, offset);
                 Publication::new(self.name.clone(), position, message)
             },
+            step,
             size,
             key,
             now,
@@ -154,7 +169,7 @@ impl<K, M> Core<K, M> {
         // Of two publications at once, the last one keeps its vectors.
         let before = lock(&self.log).spare.replace(Spare { due, gone });
         drop(before);
-        (Published { position: Some(position), subscribers }, must_be_kept)
+        Some((Published { position: Some(position), subscribers }, must_be_kept))
     }
 
     /// Drops messages that are too old. Returns the number of those that remain.
@@ -180,6 +195,11 @@ impl<K, M> Core<K, M> {
 
     pub(super) fn get(&self, key: &Fingerprint) -> Option<Publication<K, M>> {
         lock(&self.log).log.get(key).cloned()
+    }
+
+    /// Returns the messages of the history.
+    pub(super) fn snapshot(&self) -> Vec<Publication<K, M>> {
+        lock(&self.log).log.after(0).map(|(_, publication)| publication.clone()).collect()
     }
 
     pub(super) fn remove(&self, key: &Fingerprint) -> bool {
@@ -226,7 +246,7 @@ impl<K, M> Core<K, M> {
             offset = log.floor();
             events.push_back((feed, Event::Gap { topic: self.name.clone(), missed }));
         }
-        let mut left = BATCH;
+        let mut left = if self.takes_all { usize::MAX } else { BATCH };
         for (next, publication) in log.after(offset) {
             if left == 0 {
                 return Progress::Behind(offset);

@@ -1,4 +1,4 @@
-//! One message to many: topics, subscriptions with a policy each, and history.
+//! One message to many: topics, subscriptions with a policy each, history and presence.
 //!
 //! # Why
 //!
@@ -14,6 +14,9 @@
 //! | [`Topics`] | a hub, cheap to clone. [`publish`](Topics::publish) sends a message to all who subscribe to a topic |
 //! | [`Topic`] | one topic by its name, any key that is `Hash + Eq` |
 //! | [`Subscription`] | a stream of the messages of one or more topics, through one bounded queue |
+//!
+//! A session uses a subscription in its own loop, or by the layer `layer::topic`, which merges published messages with
+//! direct ones and maps the requests to subscribe of an application's own protocol.
 //!
 //! # Delivery
 //!
@@ -35,6 +38,11 @@
 //! processed. It reads the history at its own pace, a few messages at a time, and becomes a live subscriber where the
 //! history ends. If the messages that it needs are no longer there, it gets a gap first.
 //!
+//! # Presence
+//!
+//! A [`Presence`] knows who is in each topic: everybody has a key and a small value. [`join`](Presence::join) returns a
+//! guard that leaves when it is dropped, and a [`Watcher`] is told all who are present, then who joins and leaves.
+//!
 //! # Bounds
 //!
 //! | of | bound | default |
@@ -43,6 +51,7 @@
 //! | | [`Policy::max_topics`] | 1,024 |
 //! | a topic's history | [`History`]: messages, bytes, age | off |
 //! | a hub | [`TopicsConfig::max_topics`] | 65,536 |
+//! | a presence | the members of a topic, by its constructor; four times that many changes wait for a watcher | |
 //!
 //! Messages are shared, so a thousand readers that stall hold each message once.
 //!
@@ -82,6 +91,7 @@ mod hub;
 mod members;
 mod policy;
 mod position;
+mod presence;
 mod publication;
 mod sequence;
 mod subscription;
@@ -91,6 +101,7 @@ pub use self::{
     hub::{Published, Topic, Topics, TopicsConfig},
     policy::Policy,
     position::{Position, Start},
+    presence::{Change, Presence, PresenceEvent, Present, Watcher},
     publication::{Event, Publication},
     subscription::Subscription,
 };

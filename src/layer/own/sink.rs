@@ -144,6 +144,15 @@ impl<M> LayerSink<M> {
         }
     }
 
+    /// As [`close_with`](Self::close_with), without a message: the transport below closes in its own way, with the
+    /// frame of [`signal::close_frame`](crate::transport::signal::close_frame).
+    #[cfg_attr(not(feature = "topic"), allow(dead_code, reason = "for the layer of topics"))]
+    pub(crate) fn close_below(&mut self, error: Error, closed: Error) {
+        if self.is_open() {
+            self.enter(Stage::Closing, Some(error), closed);
+        }
+    }
+
     /// Ends the transport without a close message, for a peer that is out of reach.
     ///
     /// The stream returns `error` once. The sink fails with `closed` from now on; closing it succeeds, and waits for

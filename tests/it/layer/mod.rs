@@ -19,4 +19,5 @@ mod reconnect;
 mod rejecting;
 mod resume;
 mod service;
+mod topic;
 mod trace;
