@@ -5,6 +5,8 @@
 mod native;
 mod progress;
 mod timer;
+#[cfg(all(target_arch = "wasm32", any(feature = "websocket", feature = "sse")))]
+mod turn;
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 
@@ -17,6 +19,8 @@ pub(crate) use self::native::{
 pub(crate) use self::progress::{PATIENCE, Progress};
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::timer::Timer;
+#[cfg(all(target_arch = "wasm32", any(feature = "websocket", feature = "sse")))]
+pub(crate) use self::turn::Turn;
 #[cfg(target_arch = "wasm32")]
 #[allow(unused_imports, reason = "which of them are used depends on the features")]
 pub(crate) use self::wasm::{

@@ -8,6 +8,8 @@ use std::{
 use super::connection::Body;
 #[cfg(target_arch = "wasm32")]
 use super::fetch::Body;
+#[cfg(target_arch = "wasm32")]
+use crate::rt;
 use crate::{
     Error,
     rt::Timer,
@@ -31,11 +33,20 @@ pub(super) struct Downlink {
     /// The maximum silence, comments included.
     max_silence: Option<Duration>,
     silence: Timer,
+    #[cfg(target_arch = "wasm32")]
+    turn: rt::Turn,
 }
 
 impl Downlink {
     pub(super) fn new(body: Body, parser: Parser) -> Self {
-        Self { body, parser, max_silence: None, silence: Timer::new() }
+        Self {
+            body,
+            parser,
+            max_silence: None,
+            silence: Timer::new(),
+            #[cfg(target_arch = "wasm32")]
+            turn: rt::Turn::new(),
+        }
     }
 
     /// Ends the handshake: from now on the server may send without end.
@@ -77,6 +88,9 @@ impl Downlink {
     /// [`is_closed`](Error::is_closed) if the stream was cut, and [`is_timeout`](Error::is_timeout) if it was silent
     /// for too long.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event>, Error>> {
+        // A chunk has many events.
+        #[cfg(target_arch = "wasm32")]
+        std::task::ready!(self.turn.poll(cx));
         let mut has_moved = false;
         let mut read = 0;
         loop {

@@ -20,6 +20,7 @@ mod messages;
 mod presence;
 mod sse;
 mod stack;
+mod turns;
 
 wasm_bindgen_test_configure!(run_in_browser);
 

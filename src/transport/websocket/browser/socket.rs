@@ -3,7 +3,7 @@ use std::{
     collections::VecDeque,
     fmt,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use js_sys::{ArrayBuffer, Uint8Array};
@@ -12,6 +12,7 @@ use web_sys::{BinaryType, CloseEvent, Event, MessageEvent};
 
 use crate::{
     CloseCode, CloseFrame, Error, Limits, Message,
+    rt::Turn,
     transport::{page::text, wakers::Half},
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Socket {
     on_message: Closure<dyn FnMut(MessageEvent)>,
     on_other: Closure<dyn FnMut(Event)>,
     is_detached: bool,
+    reading: Turn,
+    writing: Turn,
 }
 
 /// The events that nobody has polled yet.
@@ -126,7 +129,8 @@ impl Socket {
                 wakers.into_iter().flatten().for_each(Waker::wake);
             }
         });
-        let socket = Self { raw, events, on_message, on_other, is_detached: false };
+        let (reading, writing) = (Turn::new(), Turn::new());
+        let socket = Self { raw, events, on_message, on_other, is_detached: false, reading, writing };
         for (event, listener) in EVENTS {
             // It fails for objects that are no event target.
             let _ = socket.raw.add_event_listener_with_callback(event, socket.listener(listener));
@@ -159,6 +163,9 @@ impl Socket {
     ///
     /// Once all messages were returned: the failure of this end, or how the connection ended.
     pub(super) fn poll_event(&self, cx: &Context<'_>) -> Poll<Result<Message, Result<Error, End>>> {
+        if !self.events.borrow().messages.is_empty() {
+            ready!(self.reading.poll(cx));
+        }
         {
             let mut events = self.events.borrow_mut();
             if let Some(message) = events.messages.pop_front() {
@@ -174,6 +181,11 @@ impl Socket {
         }
         self.register(Half::Reader, cx);
         Poll::Pending
+    }
+
+    /// Returns `Ready` if a message may be sent in this turn of the page.
+    pub(super) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        self.writing.poll(cx)
     }
 
     /// Registers a task for messages (the reader) or for the end of the connection (both).

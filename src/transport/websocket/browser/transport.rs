@@ -139,7 +139,7 @@ impl WebSocket {
         }
         self.timer.clear();
         self.delay = SOON;
-        Poll::Ready(())
+        self.socket.poll_turn(cx)
     }
 
     /// Returns the sink's error if the connection has ended and the stream has not said so yet.
