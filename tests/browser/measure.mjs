@@ -2,12 +2,11 @@
 // Prints the size and the speed of the client in FOLDER (made by wasm-bindgen and wasm-opt) next to their goals. It does
 // not fail when a goal is missed: a busy machine is no fault of the client.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Browser } from "../chromium/cdp.mjs";
-import { sleep, start, stop, until } from "./support.mjs";
+import { serve, start, stop, until } from "./support.mjs";
 
 const [folder] = process.argv.slice(2);
 const BYTES = 1024;
@@ -21,7 +20,6 @@ function goal(what, value, most, unit) {
 const wasm = readFileSync(join(folder, "measured_bg.wasm"));
 goal("client with JSON, reconnect, resume and heartbeat, gzipped", gzipSync(wasm, { level: 9 }).length / 1024, 120, "KiB");
 
-const types = { html: "text/html", js: "text/javascript", wasm: "application/wasm" };
 const PAGE = `<!doctype html><script type="module">
 import init, * as client from "./measured.js";
 await init();
@@ -45,17 +43,7 @@ new PerformanceObserver((list) => {
 }).observe({ type: "longtask" });
 globalThis.ready = true;
 </script>`;
-const http = createServer((request, response) => {
-  const name = new URL(request.url, "http://localhost").pathname.slice(1) || "index.html";
-  try {
-    const body = name === "index.html" ? PAGE : readFileSync(join(folder, name));
-    response.writeHead(200, { "content-type": types[name.split(".").pop()] ?? "text/plain" }).end(body);
-  } catch {
-    response.writeHead(404).end();
-  }
-});
-await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
-
+const http = await serve(folder, { "": PAGE });
 const temporary = mkdtempSync(join(tmpdir(), "page-"));
 let browser;
 let isDone = false;
@@ -63,7 +51,7 @@ try {
   const listeners = new URLSearchParams(await start(process.env.BROWSER_SERVER, [], /^listening on (\S+)/));
   const url = (path) => JSON.stringify(`ws://${listeners.get("main")}${path}`);
   browser = new Browser(process.env.CHROMIUM, temporary);
-  const tab = await browser.open(`http://127.0.0.1:${http.address().port}/`);
+  const tab = await browser.open(http.site);
   await until(() => tab.evaluate("globalThis.ready === true"), "the client starts", 20);
   // In turns, and the best of each: other programs of the machine only make a run slower.
   const best = { bare: Infinity, ours: Infinity, layers: Infinity };

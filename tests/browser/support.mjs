@@ -1,6 +1,9 @@
 // What the scripts of this folder share: programs, a page's condition, a wire that can be cut.
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createConnection, createServer } from "node:net";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -36,28 +39,48 @@ export async function until(condition, what, seconds = 10) {
   }
 }
 
+/** Serves `pages` (name: HTML) and the files of `folder`, on a port of its own. */
+export async function serve(folder, pages) {
+  const types = { html: "text/html", js: "text/javascript", wasm: "application/wasm" };
+  const http = createHttpServer((request, response) => {
+    const name = new URL(request.url, "http://localhost").pathname.slice(1);
+    try {
+      const body = pages[name] ?? readFileSync(join(folder, name));
+      const type = name in pages ? "text/html" : (types[name.split(".").pop()] ?? "text/plain");
+      response.writeHead(200, { "content-type": type }).end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
+  return { site: `http://127.0.0.1:${http.address().port}/`, close: () => http.close() };
+}
+
 /** A wire from a port of its own to `target` (`127.0.0.1:80`), which can be cut and kept down. */
 export class Wire {
   #server;
   #sockets = new Set();
   #isDown = false;
-  /** How many connections were refused. */
-  refused = 0;
+  /** How many connections were attempted. */
+  attempts = 0;
+  /** How many bytes were sent to the target. */
+  sent = 0;
 
   static async to(target) {
     const wire = new Wire();
     const [host, port] = target.split(":");
     wire.#server = createServer((near) => {
-      if (wire.#isDown) {
-        wire.refused += 1;
-        return near.destroy();
-      }
+      wire.attempts += 1;
+      if (wire.#isDown) return near.destroy();
       const far = createConnection(Number(port), host);
       for (const [from, to] of [[near, far], [far, near]]) {
         from.setNoDelay(true);
         from.on("error", () => {});
         from.on("close", () => to.destroy());
-        from.pipe(to);
+        from.on("data", (bytes) => {
+          if (from === near) wire.sent += bytes.length;
+          if (!near.isStalled) to.write(bytes);
+        });
       }
       wire.#sockets.add(near);
       near.on("close", () => wire.#sockets.delete(near));
@@ -71,6 +94,16 @@ export class Wire {
   cut() {
     this.#isDown = true;
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Swallows everything on the connections that there are. Others work. */
+  stall() {
+    for (const socket of this.#sockets) socket.isStalled = true;
+  }
+
+  /** How many connections are open. */
+  get open() {
+    return this.#sockets.size;
   }
 
   mend() {

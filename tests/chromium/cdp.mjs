@@ -70,10 +70,7 @@ export class Browser {
     const page = new Page(this, sessionId);
     this.#pages.set(sessionId, page);
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await page.call(`${domain}.enable`);
-    const loaded = new Promise((resolve) => (page.onload = resolve));
-    const { errorText } = await page.call("Page.navigate", { url });
-    if (errorText) throw new Error(`${url}: ${errorText}`);
-    await loaded;
+    await page.navigate(url);
     return page;
   }
 
@@ -107,6 +104,8 @@ class Page {
   /** What a script of the page threw and nobody caught. */
   exceptions = [];
   onload = () => {};
+  onshown = () => {};
+  onevent = () => {};
 
   constructor(browser, session) {
     this.browser = browser;
@@ -128,7 +127,25 @@ class Page {
     return result.value;
   }
 
+  /** Goes to another page in the same tab, and waits until it is loaded. */
+  async navigate(url) {
+    const loaded = new Promise((resolve) => (this.onload = resolve));
+    const { errorText } = await this.call("Page.navigate", { url });
+    if (errorText) throw new Error(`${url}: ${errorText}`);
+    await loaded;
+  }
+
+  /** Goes back in the history, and waits until that page is shown. */
+  async back() {
+    const shown = new Promise((resolve) => (this.onshown = resolve));
+    await this.call("Runtime.evaluate", { expression: "history.back()" });
+    await shown;
+  }
+
   receive({ method, params }) {
+    this.onevent({ method, params });
+    // `type` is `Navigation`, or `BackForwardCacheRestore`, after which nothing is loaded.
+    if (method === "Page.frameNavigated" && !params.frame.parentId) this.onshown();
     if (method === "Page.loadEventFired") this.onload();
     if (method === "Log.entryAdded") this.log.push(params.entry.text);
     if (method === "Runtime.exceptionThrown") {

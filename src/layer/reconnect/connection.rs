@@ -48,6 +48,8 @@ where
             // Commands come first, so that a close is not held up by a connection that keeps this loop busy.
             match self.core.shared.take_command() {
                 Some(Command::Reconnect) => self.reconnect(cx),
+                #[cfg(target_arch = "wasm32")]
+                Some(Command::Stop) => self.stop(),
                 Some(Command::Close) => self.close(Event::HangUp),
                 None => {}
             }
@@ -264,11 +266,23 @@ where
         }
     }
 
+    /// Drops the connection, or the attempt, of a page that is left or frozen. Some browsers do not keep a page with an
+    /// open connection. Others cut the connection without telling the server, and tell the page when it is back.
+    #[cfg(target_arch = "wasm32")]
+    fn stop(&mut self) {
+        if self.core.machine.is_up() || matches!(self.core.machine.phase(), Phase::Connecting) {
+            self.lost(Error::closed("the page was left or frozen"), false);
+        }
+    }
+
     /// Handles a failed attempt or a lost connection. `quietly`: the connection's stream ended without an error.
     fn lost(&mut self, error: Error, quietly: bool) {
-        let retry = self.core.policy.class(&error) != Class::Final;
+        // A connection that ends with its page says nothing about the server.
+        let is_stopped = self.core.is_stopped();
+        let retry = is_stopped || self.core.policy.class(&error) != Class::Final;
         let was_up = self.core.since.is_some();
-        let healthy = self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
+        let healthy =
+            is_stopped || self.core.since.is_some_and(|since| since.elapsed() >= self.core.policy.healthy_after);
         // The connection is dropped before the next attempt, so that a server never sees two of this client.
         *self.connection = Connection::None;
         if was_up {

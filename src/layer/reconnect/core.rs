@@ -146,10 +146,23 @@ impl<Out> Core<Out> {
         self.timer.poll(cx)
     }
 
-    /// Waits for the end of the delay before the next attempt. A page that has just come back does not wait, one
-    /// without a network waits for it, and a hidden one makes few attempts.
+    /// Returns whether the page was left or is frozen.
+    #[allow(clippy::unused_self, reason = "only a page stops")]
+    pub(super) fn is_stopped(&self) -> bool {
+        #[cfg(target_arch = "wasm32")]
+        return self.presence.is_stopped();
+        #[cfg(not(target_arch = "wasm32"))]
+        false
+    }
+
+    /// Waits for the end of the delay before the next attempt. A page that has just come back does not wait, one that
+    /// was left or frozen waits for its return, one without a network waits for it, and a hidden one makes few attempts.
     #[cfg(target_arch = "wasm32")]
     pub(super) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An event of the page wakes this task.
+        if self.is_stopped() {
+            return Poll::Pending;
+        }
         if !self.presence.take_return() {
             if self.timer.is_set() {
                 ready!(self.timer.poll(cx));

@@ -173,12 +173,17 @@ debug_fields!(States, |this| { current: this.current() });
 /// The commands of a handle. A larger one overrules a smaller one: a close is final.
 const NOTHING: u8 = 0;
 const RECONNECT: u8 = 1;
-const CLOSE: u8 = 2;
+#[cfg(target_arch = "wasm32")]
+const STOP: u8 = 2;
+const CLOSE: u8 = 3;
 
-/// A command of the user, from a handle.
+/// A command of the user, from a handle, or of the browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Reconnect,
+    /// The page stops running: drop the connection until the page comes back.
+    #[cfg(target_arch = "wasm32")]
+    Stop,
     Close,
 }
 
@@ -234,9 +239,17 @@ impl Shared {
     pub(super) fn take_command(&self) -> Option<Command> {
         match self.command.swap(NOTHING, SeqCst) {
             RECONNECT => Some(Command::Reconnect),
+            #[cfg(target_arch = "wasm32")]
+            STOP => Some(Command::Stop),
             CLOSE => Some(Command::Close),
             _ => None,
         }
+    }
+
+    /// The page stops running.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn stop(&self) {
+        self.command(STOP);
     }
 
     fn command(&self, command: u8) {

@@ -38,9 +38,10 @@
 //! # In a page
 //!
 //! On `wasm32` the layer listens to the browser. While the page is offline there is no attempt. While it is hidden
-//! there is at most one in a minute. When the network or the visitor comes back, or the page leaves the cache of the
-//! browser (`online`, `visibilitychange`, `resume`, `pageshow`), the next attempt is made at once. A connection that
-//! works is left alone.
+//! there is at most one in a minute. When the page is left or frozen (`pagehide`, `freeze`), the connection is dropped.
+//! When the network or the visitor comes back, or the page leaves the cache of the browser (`online`,
+//! `visibilitychange`, `resume`, `pageshow`), the next attempt is made at once. Any other connection that works is left
+//! alone.
 //!
 //! # Effects of a loss
 //!

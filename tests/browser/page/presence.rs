@@ -114,5 +114,5 @@ async fn a_thousand_transports_leave_no_listener_behind() {
         });
         drop(ServiceBuilder::new().reconnect::<Message>("ws://localhost/", Backoff::exponential()).service(connector));
     }
-    assert_eq!(counts.call0(&JsValue::NULL).unwrap(), "4000,4000");
+    assert_eq!(counts.call0(&JsValue::NULL).unwrap(), "6000,6000");
 }
