@@ -21,6 +21,11 @@ pub(crate) struct Report {
 /// Opens `page`, an address of a page that a test serves, and calls the function in `pages/SCRIPT` with `argument`.
 /// `None`, and a printed line, where Chromium is not to be had.
 pub(crate) async fn run(page: &str, script: &str, argument: Value) -> Option<Report> {
+    run_with(&[], page, script, argument).await
+}
+
+/// Like [`run`], with more flags of Chromium.
+pub(crate) async fn run_with(flags: &[&str], page: &str, script: &str, argument: Value) -> Option<Report> {
     /// One browser at a time: each is a dozen processes.
     static TURN: Mutex<()> = Mutex::const_new(());
 
@@ -29,7 +34,7 @@ pub(crate) async fn run(page: &str, script: &str, argument: Value) -> Option<Rep
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/chromium");
     let mut command = Command::new("node");
     command.arg(format!("{folder}/run.mjs")).args([&chromium, env!("CARGO_TARGET_TMPDIR"), page]);
-    command.arg(format!("{folder}/pages/{script}")).arg(argument.to_string());
+    command.arg(format!("{folder}/pages/{script}")).arg(argument.to_string()).args(flags);
     // Chromium ends when node, the other end of its pipe, is gone.
     let output = command.stderr(Stdio::inherit()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(120), output).await.expect("the page hangs").unwrap();

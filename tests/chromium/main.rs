@@ -7,6 +7,7 @@ use support::feed;
 
 mod browser;
 mod event_source;
+mod http2;
 mod site;
 mod sse_duplex;
 mod websocket;

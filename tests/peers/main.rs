@@ -1,4 +1,4 @@
-//! Peers that others wrote, in both roles: Node.js `ws`, Python `websockets`, axum's own WebSocket, tokio-tungstenite;
+//! Peers that others wrote, in both roles: Node.js `ws` over HTTP/1.1 and HTTP/2, Python `websockets`, axum's own WebSocket, tokio-tungstenite;
 //! our server is hyper with our upgrade. Of event streams: Node.js `eventsource` and `undici`, Python `httpx-sse`, and
 //! a server of Node.js `http`. And proxies in between: nginx, HAProxy and Envoy, and on the way out microsocks and
 //! tinyproxy.
@@ -12,6 +12,7 @@ mod deflate;
 mod event_source;
 mod event_stream;
 mod foreign;
+mod http2;
 mod our_client;
 mod our_server;
 mod process;

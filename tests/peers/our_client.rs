@@ -4,17 +4,24 @@ use futures_util::StreamExt;
 use tower::ServiceExt;
 use tower_transport::{
     CloseCode, CloseFrame, Limits, Message, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector},
+    transport::websocket::{Http2, WebSocket, WebSocketConnector},
 };
 
 use crate::LIMIT;
 
 async fn connect(base: &str, path: &str, limits: Limits) -> WebSocket {
+    let (connector, base, status) = match base.strip_prefix(HTTP_2) {
+        Some(base) => (WebSocketConnector::new().http2(Http2::new().prior_knowledge()), base, 200),
+        None => (WebSocketConnector::new(), base, 101),
+    };
     let request = http::Request::get(format!("{base}{path}")).body(()).unwrap();
-    let response = WebSocketConnector::new().limits(limits).oneshot(request).await.unwrap();
-    assert_eq!(response.status(), 101);
+    let response = connector.limits(limits).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), status);
     response.into_body()
 }
+
+/// Stands before a `base` whose server is asked over HTTP/2.
+pub(crate) const HTTP_2: &str = "http2 ";
 
 fn limits() -> Limits {
     Limits::new().message(LIMIT)

@@ -6,7 +6,10 @@ use tower_transport::{
     transport::websocket::{WebSocket, WebSocketService},
 };
 
-use crate::{LIMIT, serve::serve};
+use crate::{
+    LIMIT,
+    serve::{serve, serve_both},
+};
 
 /// How a connection ended: with the peer's close frame, or an error.
 pub(crate) type End = Result<Option<CloseFrame>, Error>;
@@ -18,12 +21,18 @@ pub(crate) struct OurServer {
 
 impl OurServer {
     pub(crate) async fn start() -> Self {
+        Self::start_over(false).await
+    }
+
+    /// Over HTTP/2, too.
+    pub(crate) async fn start_over(http2: bool) -> Self {
         let (ended, ends) = mpsc::channel(1);
         let upgrade = WebSocketService::new(move |socket, parts| async move {
             let end = session(socket, parts.uri.path()).await;
             let _ = ended.send(end).await;
         });
-        let address = serve(upgrade.limits(Limits::new().message(LIMIT))).await;
+        let upgrade = upgrade.limits(Limits::new().message(LIMIT));
+        let address = if http2 { serve_both(upgrade).await } else { serve(upgrade).await };
         Self { base: format!("ws://{address}"), ends }
     }
 

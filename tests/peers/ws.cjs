@@ -1,9 +1,11 @@
 // The npm package `ws` as a peer; websockets_peer.py is its twin.
 //   node ws.cjs serve LIMIT               prints its port, then `PATH CODE REASON` for each connection that ended
 //   node ws.cjs call SCENARIO URL LIMIT   ends with 0 when the server at URL did what SCENARIO asks for
+// A last argument `http2` takes the module `http2` of Node.js below `ws`: RFC 8441, without TLS.
 "use strict";
 const assert = require("node:assert");
 const { once } = require("node:events");
+const http2 = require("node:http2");
 const { WebSocket, WebSocketServer } = require("ws");
 
 const PINGS = 1000;
@@ -37,11 +39,48 @@ function serve(limit) {
     accept(req.url !== "/refuses" || !req.headers["sec-websocket-protocol"], 400);
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0, maxPayload: limit, verifyClient });
   server.on("listening", () => console.log(server.address().port));
-  server.on("connection", (socket, request) => {
-    socket.on("error", () => {});
-    socket.on("close", (code, reason) => console.log(`${request.url} ${code} ${reason}`));
-    routes[request.url](socket, limit);
+  server.on("connection", (socket, request) => accept(socket, request.url, limit));
+}
+
+function accept(socket, path, limit) {
+  socket.on("error", () => {});
+  socket.on("close", (code, reason) => console.log(`${path} ${code} ${reason}`));
+  routes[path](socket, limit);
+}
+
+// A WebSocket whose handshake was made within HTTP/2.
+function over(stream, isServer, limit) {
+  stream.on("error", () => {});
+  const socket = new WebSocket(null, undefined, { autoPong: true, closeTimeout: 30_000 });
+  socket._isServer = isServer;
+  const options = { maxPayload: limit, allowSynchronousEvents: true, skipUTF8Validation: false };
+  socket.setSocket(stream, Buffer.alloc(0), options);
+  return socket;
+}
+
+function serveHttp2(limit) {
+  const server = http2.createServer({ settings: { enableConnectProtocol: true } });
+  server.on("stream", (stream, headers) => {
+    const asked = ["CONNECT", "websocket", "13"];
+    assert.deepStrictEqual([":method", ":protocol", "sec-websocket-version"].map((name) => headers[name]), asked);
+    stream.respond({ ":status": 200 });
+    accept(over(stream, true, limit), headers[":path"], limit);
   });
+  server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+}
+
+async function callHttp2(scenario, url, limit) {
+  const { origin, pathname } = new URL(url.replace("ws:", "http:"));
+  const session = http2.connect(origin);
+  const [settings] = await once(session, "remoteSettings");
+  assert(settings.enableConnectProtocol);
+  const head = { ":method": "CONNECT", ":protocol": "websocket", ":path": pathname, "sec-websocket-version": "13" };
+  const stream = session.request(head);
+  const [answer] = await once(stream, "response");
+  assert.strictEqual(answer[":status"], 200);
+  await scenarios[scenario](over(stream, false), limit);
+  session.close();
+  process.exitCode = 0;
 }
 
 const scenarios = {
@@ -112,5 +151,6 @@ async function call(scenario, url, limit) {
 
 const [mode, ...rest] = process.argv.slice(2);
 process.exitCode = 1; // until proven otherwise
-if (mode === "serve") serve(Number(rest[0]));
-else call(rest[0], rest[1], Number(rest[2]));
+const isHttp2 = rest.at(-1) === "http2";
+if (mode === "serve") (isHttp2 ? serveHttp2 : serve)(Number(rest[0]));
+else (isHttp2 ? callHttp2 : call)(rest[0], rest[1], Number(rest[2]));

@@ -126,8 +126,8 @@ pub(super) fn check_answer<B>(
     chosen(headers, offered)
 }
 
-/// Checks a request on the server. Returns the key to answer with, or `None` for an extended CONNECT of HTTP/2, which
-/// has none.
+/// Checks a request on the server. Returns the answer to its key. An extended CONNECT of HTTP/2 has no key, unless a
+/// proxy has made it of an upgrade: the client behind Envoy needs the answer.
 pub(super) fn check_request(parts: &request::Parts) -> Result<Option<HeaderValue>, Refusal> {
     let refuse = |status, reason| Err(Refusal::new(status, reason));
     let headers = &parts.headers;
@@ -152,7 +152,7 @@ pub(super) fn check_request(parts: &request::Parts) -> Result<Option<HeaderValue
         let status = if is_http2 { StatusCode::BAD_REQUEST } else { StatusCode::UPGRADE_REQUIRED };
         return refuse(status, "this endpoint supports WebSocket version 13");
     }
-    if is_http2 {
+    if is_http2 && !headers.contains_key(header::SEC_WEBSOCKET_KEY) {
         return Ok(None);
     }
     // 16 bytes in base64.

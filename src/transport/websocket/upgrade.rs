@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::upgrade::OnUpgrade;
 use tower_service::Service;
 
@@ -108,7 +108,8 @@ pub(super) enum Draining {
 
 /// A request that is a valid handshake, with the parts that can be taken out of it once.
 pub(super) struct UpgradeRequest {
-    /// The answer to the client's key. `None` over HTTP/2.
+    is_http2: bool,
+    /// The answer to the client's key.
     accept: Option<HeaderValue>,
     on_upgrade: OnUpgrade,
     permit: Option<ConnectionPermit>,
@@ -194,7 +195,7 @@ impl UpgradeRequest {
         let accept = check_request(parts)?;
         let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(NO_UPGRADE)?;
         let (permit, peer) = (ConnectionPermit::take(&mut parts.extensions), log::peer(&parts.extensions));
-        Ok(Self { accept, on_upgrade, permit, peer })
+        Ok(Self { is_http2: parts.version == Version::HTTP_2, accept, on_upgrade, permit, peer })
     }
 }
 
@@ -209,17 +210,20 @@ impl AcceptConfig {
             None => None,
         };
         let seat = self.enter()?;
-        let UpgradeRequest { accept, on_upgrade, permit, peer } = asked;
+        let UpgradeRequest { is_http2, accept, on_upgrade, permit, peer } = asked;
         let admission = Admission::new(permit, seat.clone(), peer, self.limits.close);
         let mut answer = Response::new(UpgradeBody::default());
-        if let Some(accept) = accept {
+        if !is_http2 {
             *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            let headers = answer.headers_mut();
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
         let headers = answer.headers_mut();
+        if !is_http2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        if let Some(accept) = accept {
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        }
         let chosen = choose(&self.subprotocols, &parts.headers);
         if let Some(chosen) = chosen {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, chosen.clone());

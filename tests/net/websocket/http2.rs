@@ -113,6 +113,16 @@ async fn a_handler_learns_the_version_from_the_parts_of_its_request() {
     assert!(said.as_text().unwrap().starts_with(&format!("HTTP/2.0 CONNECT http://{address}/a?b")), "{said:?}");
 }
 
+/// Envoy makes an extended CONNECT of an upgrade and keeps its key, and the client expects the answer.
+#[tokio::test]
+async fn a_key_that_a_proxy_has_kept_is_answered() {
+    let address = serve_both(echoing()).await;
+    let request = handshake(address, "/").header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==");
+    let (response, mut socket) = open(&mut connection(address).await, request).await;
+    assert_eq!(response.headers()[header::SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    echoes(&mut socket).await;
+}
+
 #[tokio::test]
 async fn requests_that_are_not_handshakes_are_refused_with_a_status_and_a_reason() {
     let address = serve_both(echoing()).await;

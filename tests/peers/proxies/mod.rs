@@ -17,7 +17,7 @@ use tower_transport::{
     stack::OptimizedTransport,
     transport::{
         sse::{SseConnector, SseDuplexConnector},
-        websocket::{PerMessageDeflate, WebSocket, WebSocketConnector},
+        websocket::{Http2, PerMessageDeflate, WebSocket, WebSocketConnector},
     },
 };
 
@@ -60,6 +60,7 @@ macro_rules! with_each_proxy {
 with_each_proxy! {
     a_websocket_carries_two_megabytes_both_ways
     a_compressed_websocket_carries_two_megabytes_both_ways
+    websockets_share_an_http_2_connection_where_the_proxy_accepts_that
     a_page_of_the_same_origin_is_accepted_and_another_is_not
     heartbeats_keep_an_idle_websocket_open
     an_idle_websocket_without_heartbeats_is_cut
@@ -107,6 +108,29 @@ async fn a_compressed_websocket_carries_two_megabytes_both_ways(site: Site, prox
     assert_eq!(socket.extensions(), Some(negotiated));
     echoed(&mut socket, Message::text("hello, ".repeat(1000))).await;
     echoed(&mut socket, large()).await;
+}
+
+/// HAProxy and Envoy do (RFC 8441), and forward an upgrade of HTTP/1.1. nginx does not, and the connector falls back.
+async fn websockets_share_an_http_2_connection_where_the_proxy_accepts_that(site: Site, proxy: Proxy) {
+    let connector = WebSocketConnector::new().tls(site.client()).http2(Http2::new());
+    let expected = if matches!(proxy.kind(), Kind::Nginx) { 101 } else { 200 };
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        let request = Request::get(proxy.url("wss", "/ws")).header("origin", proxy.url("https", ""));
+        let response = connector.clone().oneshot(request.body(()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), expected);
+        sockets.push(response.into_body());
+    }
+    for socket in &mut sockets {
+        echoed(socket, Message::text("hello")).await;
+    }
+    echoed(&mut sockets[0], large()).await;
+    for mut socket in sockets {
+        socket.close(None).await.unwrap();
+    }
+    let request = Request::get(proxy.url("wss", "/ws")).header("origin", "https://elsewhere.example");
+    let error = connector.oneshot(request.body(()).unwrap()).await.unwrap_err();
+    assert_eq!(error.status(), Some(StatusCode::FORBIDDEN));
 }
 
 async fn a_page_of_the_same_origin_is_accepted_and_another_is_not(site: Site, proxy: Proxy) {

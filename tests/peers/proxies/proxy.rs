@@ -120,6 +120,10 @@ impl Proxy {
         processes.push(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
     }
 
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }
