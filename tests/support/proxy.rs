@@ -20,6 +20,8 @@ use tokio::{
 /// Carries this many bytes in total, then cuts both ends. Returns whether it did.
 async fn carry(mut near: TcpStream, server: SocketAddr, mut bytes: usize) -> bool {
     let Ok(mut far) = TcpStream::connect(server).await else { return false };
+    // Otherwise a chunk waits for a delayed acknowledgement of the one before it.
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (mut there, mut back) = ([0; 4096], [0; 4096]);
     while bytes > 0 {
         let (read, target, buffer) = tokio::select! {
