@@ -123,6 +123,7 @@ where
     T: Transport<Message>,
 {
     /// Sends a message that does not just pass.
+    #[inline(never)]
     fn encode(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         self.sink.check_open()?;
         let this = self.project();
@@ -136,8 +137,18 @@ impl<T> Compressed<T>
 where
     T: Transport<Message, In = Message>,
 {
-    /// Handles everything except a message that just passes.
-    fn decode(mut self: Pin<&mut Self>, polled: Polled<T>, cx: &Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+    /// Handles everything except a message that just passes. `polled` is what the transport below gave, unless this
+    /// layer has ended it.
+    #[inline(never)]
+    fn decode(
+        mut self: Pin<&mut Self>,
+        polled: Option<Polled<T>>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        let Some(polled) = polled else {
+            let this = self.project();
+            return this.sink.poll_end(this.inner, cx);
+        };
         let message = match ready!(polled) {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
@@ -167,11 +178,11 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         if this.sink.has_ended() {
-            return this.sink.poll_end(this.inner, cx);
+            return self.decode(None, cx);
         }
         match this.inner.poll_next(cx) {
             Poll::Ready(Some(Ok(message))) if Inflater::passes(&message) => Poll::Ready(Some(Ok(message))),
-            polled => self.decode(polled, cx),
+            polled => self.decode(Some(polled), cx),
         }
     }
 

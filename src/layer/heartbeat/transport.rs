@@ -68,7 +68,6 @@ where
     /// Handles everything except a message that only passes. `first` is the result of a poll of the inner stream that
     /// was made already, and the number of bytes that moved during it.
     #[cold]
-    #[inline(never)]
     fn poll_busy(
         self: Pin<&mut Self>,
         mut first: Option<(Polled<T, Out>, u64)>,
@@ -144,7 +143,6 @@ where
 
     /// Sends a message that does more than pass.
     #[cold]
-    #[inline(never)]
     fn send_with_care(self: Pin<&mut Self>, message: Out) -> Result<(), Error> {
         let this = self.project();
         this.watchdog.sink.check_open()?;

@@ -244,6 +244,7 @@ impl<T: Transport<Message, In = Message>> Limited<T> {
     }
 
     /// Checks the clock and the end between messages. Returns `None` if the transport goes on.
+    #[cold]
     fn look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Option<PollItem> {
         let this = self.as_mut().project();
         if this.sink.has_ended() {
@@ -326,20 +327,29 @@ impl<T: Transport<Message, In = Message>> Stream for Limited<T> {
 }
 
 impl<T: Transport<Message, In = Message>> Limited<T> {
-    /// The rest of `poll_ready`, unless the transport below answered. Out of line, so that `poll_ready` is small enough
-    /// to be inlined.
+    /// The rest of `poll_ready`, unless there is room. `asked` is the answer of the transport below, and `moved` the
+    /// bytes that moved meanwhile. Out of line, so that `poll_ready` is small enough to be inlined.
     #[inline(never)]
-    fn poll_ready_behind(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_ready_behind(
+        mut self: Pin<&mut Self>,
+        asked: Option<Poll<Result<(), Error>>>,
+        mut moved: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         // Only a flush makes room: nothing else tells which of the accepted messages have left.
         if self.in_flight >= self.sizes.in_flight {
             ready!(self.as_mut().poll_flush(cx))?;
         }
         let this = self.project();
-        let mark = Mark::now();
-        let room = this.sink.poll_ready(this.inner, cx);
+        let room = asked.unwrap_or_else(|| {
+            let mark = Mark::now();
+            let room = this.sink.poll_ready(this.inner, cx);
+            moved = mark.moved();
+            room
+        });
         // A writer that waits while its bytes leave is not idle. A whole message is counted in `start_send`.
         if room.is_pending() {
-            this.clock.deadlines.moved(mark.moved());
+            this.clock.deadlines.moved(moved);
         }
         room
     }
@@ -364,15 +374,11 @@ impl<T: Transport<Message, In = Message>> Sink<Message> for Limited<T> {
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
         let mark = Mark::now();
-        if *this.in_flight < this.sizes.in_flight
-            && let Some(polled) = this.sink.forward_ready(this.inner, cx)
-        {
-            if polled.is_pending() {
-                this.clock.deadlines.moved(mark.moved());
-            }
-            return polled;
+        let may_ask = *this.in_flight < this.sizes.in_flight;
+        match may_ask.then(|| this.sink.forward_ready(this.inner, cx)).flatten() {
+            Some(Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
+            asked => self.poll_ready_behind(asked, mark.moved(), cx),
         }
-        self.poll_ready_behind(cx)
     }
 
     // The message is passed on, or to `refuse`, and never dropped here, so it need not be copied.

@@ -77,7 +77,6 @@ type PollItem<In, E = Error> = Poll<Option<Result<In, E>>>;
 impl<T, In, C, A: End<T>> RateLimit<T, In, C, A> {
     /// Handles every item of the inner stream except a message that passes.
     #[cold]
-    #[inline(never)]
     fn rare<E: Into<Error>>(mut self: Pin<&mut Self>, cx: &mut Context<'_>, polled: PollItem<In, E>) -> PollItem<In>
     where
         C: Cost<In>,
@@ -177,7 +176,6 @@ where
 impl<T, In, C, A> RateLimit<T, In, C, A> {
     /// Handles a message that must stay; called again for the reason.
     #[cold]
-    #[inline(never)]
     fn refuse<Out>(self: Pin<&mut Self>, message: Out, cost: u32) -> Result<(), Error>
     where
         T: Transport<Out>,

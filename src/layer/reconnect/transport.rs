@@ -217,13 +217,12 @@ where
             && (this.core.outlives || !this.core.buffer.is_full())
             && let Some(transport) = this.connection.transport()
         {
-            return match transport.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {
-                    this.core.room = Room::Direct;
-                    Poll::Ready(Ok(()))
-                }
-                polled => self.project().poll_room(Some(polled.map_err(Into::into)), cx),
-            };
+            let polled = transport.poll_ready(cx).map_err(Into::into);
+            if let Poll::Ready(Ok(())) = polled {
+                this.core.room = Room::Direct;
+                return polled;
+            }
+            return self.project().poll_room(Some(polled), cx);
         }
         self.project().poll_room(None, cx)
     }
@@ -256,13 +255,12 @@ where
         if this.core.is_open()
             && let Some(transport) = this.connection.transport()
         {
-            return match transport.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    this.core.buffer.flushed();
-                    Poll::Ready(Ok(()))
-                }
-                polled => self.project().poll_out(Some(polled.map_err(Into::into)), cx),
-            };
+            let polled = transport.poll_flush(cx).map_err(Into::into);
+            if let Poll::Ready(Ok(())) = polled {
+                this.core.buffer.flushed();
+                return polled;
+            }
+            return self.project().poll_out(Some(polled), cx);
         }
         self.project().poll_out(None, cx)
     }
@@ -348,6 +346,7 @@ where
     }
 
     /// `poll_flush`. `polled` is the answer of the connection if it was asked.
+    #[inline(never)]
     fn poll_out(&mut self, polled: Option<Poll<Result<(), Error>>>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(settled) = polled.and_then(|polled| self.settle(polled, cx)) {
             return settled;

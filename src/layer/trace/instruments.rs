@@ -188,7 +188,6 @@ impl Instruments {
 
     /// Handles every item of the inner stream except a message that [passes](Self::passes).
     #[cold]
-    #[inline(never)]
     pub(super) fn receive<M: 'static, E: Into<Error>>(
         &mut self,
         polled: Poll<Option<Result<M, E>>>,

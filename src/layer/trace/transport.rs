@@ -242,7 +242,6 @@ where
 impl<T> Traced<T> {
     /// Runs `start_send` for a message that is more than counted.
     #[cold]
-    #[inline(never)]
     fn start_rare<Out>(mut self: Pin<&mut Self>, message: Out, size: usize) -> Result<(), Error>
     where
         T: Transport<Out>,
