@@ -221,8 +221,9 @@ debug_fields!(Encoder { buffer });
 
 /// The count of incoming archives that had to be copied to an aligned address before they could be read.
 ///
-/// A payload starts where its frame's header ends, so this is common on a WebSocket. The copy costs some tens of
-/// nanoseconds for a chat message and a `memcpy` for a large one. Clones share the count. Take one from
+/// A WebSocket aligns payloads of up to 8 KiB, and those that do not fit its buffer of 64 KiB. Others start where their
+/// frame's header ends, and messages of a batch where the one before them ends. The copy costs some tens of nanoseconds
+/// for a chat message and a `memcpy` for a large one. Clones share the count. Take one from
 /// [`RkyvCodec::realigned`](RkyvCodec::realigned) before the codec goes into a stack.
 #[derive(Clone, Debug, Default)]
 pub struct Realigned(Arc<AtomicU64>);
@@ -275,8 +276,7 @@ impl Decoder {
         let Message::Binary(bytes) = message else {
             return Err(Error::codec("rkyv archives are binary messages, and this one is text"));
         };
-        // Validation reads at this address, so the address is part of what is valid. On a WebSocket most payloads are
-        // misaligned, as they begin where the header of their frame ends.
+        // Validation reads at this address, so the address is part of what is valid.
         let bytes = match is_aligned(&bytes, self.alignment.max(align_of::<T::Archived>())) {
             true => bytes,
             false => self.realign(&bytes),

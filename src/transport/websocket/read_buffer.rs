@@ -22,6 +22,9 @@ const ROOM: usize = CHUNK / 2;
 /// times as large, so that a message that is kept for long holds little besides itself.
 const COPIES: [usize; 3] = [4 * 1024, 16 * 1024, 32 * 1024];
 
+/// The alignment of payloads that are copied, which is that of rkyv's archives: they are then read in place.
+const ALIGNMENT: usize = 16;
+
 thread_local! {
     /// A chunk is held only while it has unread bytes, so the connections of a thread share one.
     static SPARE: Cell<Option<BytesMut>> = const { Cell::new(None) };
@@ -96,11 +99,15 @@ pub(super) fn take(bytes: &mut BytesMut, skip: usize, len: usize) -> Bytes {
 fn copy(class: usize, payload: &[u8]) -> Bytes {
     COPIED.with(|copied| {
         let mut memory = copied[class].take().unwrap_or_default();
-        if !memory.try_reclaim(payload.len()) {
+        let padding = payload.len().wrapping_neg() % ALIGNMENT;
+        if !memory.try_reclaim(payload.len() + padding) {
             memory = BytesMut::with_capacity(COPIES[class]);
         }
         memory.extend_from_slice(payload);
-        let copy = memory.split().freeze();
+        // So that the next payload is aligned if this one is. Allocators align memory of this size.
+        memory.extend_from_slice(&[0; ALIGNMENT][..padding]);
+        let mut copy = memory.split().freeze();
+        copy.truncate(payload.len());
         copied[class].set(Some(memory));
         copy
     })
@@ -122,6 +129,18 @@ mod tests {
             assert_eq!((&payload[..], &chunk[..]), (&vec![7; len][..], &[7][..]));
             assert_eq!(payload.as_ptr() != at, is_copied, "{len}");
             drop(payload);
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_copied_is_aligned() {
+        let mut kept = Vec::new();
+        for len in (1..300).chain([8191, 8192]) {
+            let mut chunk = BytesMut::from(&vec![7; len + 6][..]);
+            let payload = take(&mut chunk, 6, len);
+            assert_eq!(payload, vec![7; len]);
+            assert_eq!(payload.as_ptr().addr() % ALIGNMENT, 0, "{len}");
+            kept.push(payload);
         }
     }
 
