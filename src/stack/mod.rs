@@ -12,8 +12,6 @@
 #[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
 pub mod adaptive;
-#[cfg(feature = "optimized")]
-mod capabilities;
 #[cfg(feature = "context")]
 #[cfg_attr(docsrs, doc(cfg(feature = "context")))]
 pub mod context;
@@ -39,6 +37,6 @@ pub use self::optimized::OptimizedAcceptor;
 #[cfg(feature = "optimized")]
 #[cfg_attr(docsrs, doc(cfg(feature = "optimized")))]
 pub use self::{
-    capabilities::Capabilities,
+    hello::Capabilities,
     optimized::{OptimizedBuilder, OptimizedHandle, OptimizedTransport},
 };

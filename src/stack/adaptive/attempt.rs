@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Decided, Decision, TransportKind,
-    decisions::{Decisions, Watchers},
+    decision::{Decisions, Watchers},
     memory::Memory,
 };
 use crate::{Error, rt::Instant, sync::Mutex};

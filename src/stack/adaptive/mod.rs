@@ -219,25 +219,21 @@ mod attempt;
 mod capabilities;
 mod connector;
 mod decision;
-mod decisions;
 mod endpoints;
 mod kind;
 mod memory;
 mod plan;
 mod policy;
 mod race;
-mod reason;
 pub mod server;
 mod transport;
 
 pub use self::{
     capabilities::{Standing, TransportCapabilities},
     connector::{AdaptiveConnecting, AdaptiveConnector},
-    decision::{Decided, Decision},
-    decisions::Decisions,
+    decision::{Decided, Decision, Decisions, Reason},
     endpoints::Endpoints,
     kind::TransportKind,
-    reason::Reason,
     server::SessionServer,
     transport::AdaptiveTransport,
 };
