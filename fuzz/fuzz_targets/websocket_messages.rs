@@ -1,6 +1,6 @@
 //! The lowest bit of the first byte chooses the role, the second how much one read gives; the rest is what the peer
 //! sends. Whatever it is: the messages of tungstenite, and its verdict, except for the differences that
-//! `src/transport/websocket/differential.rs` lists.
+//! `src/transport/websocket/differential_tests.rs` lists.
 #![no_main]
 
 use std::{

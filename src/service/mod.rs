@@ -125,7 +125,7 @@ mod exchange;
 mod handle;
 mod held;
 #[cfg(all(test, random_model))]
-mod interleavings;
+mod interleaving_tests;
 mod list;
 mod make;
 mod permits;

@@ -52,7 +52,7 @@ mod connector;
 #[cfg(feature = "deflate")]
 mod deflate;
 #[cfg(all(test, feature = "tokio-tungstenite"))]
-mod differential;
+mod differential_tests;
 mod engine;
 mod frame_loop;
 mod frames;
