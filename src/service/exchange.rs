@@ -211,6 +211,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             self.set_leader(Some(me));
         }
         self.checker = None;
+        // The flusher was in the executor's queue ahead of this check, so by now it has come or will not.
         if matches!(self.flush, Flush::Awaited(key) if me != Task::Call(key)) {
             self.flush = Flush::AtOnce;
             self.must_poll = true;
@@ -330,6 +331,14 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
     #[must_use = "drop it once the client is unlocked"]
     pub(super) fn settle(&mut self) -> Option<Waker> {
         let mut old = None;
+        // Three steps, in this order: a leader with its waker in the flag, then the wake that the leader is owed, then
+        // the check of tasks that may not come.
+        //
+        // | `leader` | `armed` | |
+        // |---|---|---|
+        // | waits | the leader | nothing to do: the common case |
+        // | waits | another, or none | the wakers change places |
+        // | is gone | any | a new leader is chosen, which may be none |
         let is_gone = self.leader.is_none_or(|leader| !self.is_waiting(leader));
         if is_gone || self.armed != self.leader {
             // Back to its entry, or out if the task has stopped waiting.
@@ -343,6 +352,8 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
                 let leader = self.next_leader();
                 self.set_leader(leader);
             }
+            // A leader that was woken and has not come has no waker. The flag is then empty, and whoever comes takes the
+            // lead (`leads`).
             let waker = self.leader.and_then(|leader| self.entry(leader)?.take());
             let none = self.flag.swap(waker, matches!(self.leader, Some(Task::Waiter(_))));
             debug_assert!(none.is_none(), "the flag was emptied above");
@@ -412,6 +423,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             // The cause is dropped in its place.
             return Life::Failing(cause);
         }
+        // Every waker leaves its entry in this one step: an ended client registers none, so nobody would be woken later.
         let before = std::mem::replace(&mut self.life, Life::Ended(Ended { cause, clean }));
         let leader = self.armed.take().and_then(|_| self.flag.swap(None, false));
         self.wakes.extend(leader);

@@ -160,6 +160,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         }
         let Some(io) = &mut self.io else { return };
         let read = io.as_mut().project().read;
+        // Each answer is taken once. Those that nobody wants go to the back of the same queue, so that they are dropped
+        // without the lock (`drop_garbage`) and without memory of their own.
         for _ in 0..read.len() {
             let Some((tag, answer)) = read.pop_front() else { break };
             match state.deliver(tag, answer) {
@@ -180,6 +182,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     /// Decides what to do next without the lock. Returns `false` if the transport is to be put back. `waits` is this
     /// task, unless it is done.
     pub(super) fn plan(&mut self, state: &mut ClientState<T, Req, Res, C>, waits: Option<Task>) -> bool {
+        // 1. Without work to do in a round, the transport goes back. An ended client has none, and a task whose budget is
+        //    used up leaves the rest to the leader (`put_back`).
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         self.round = Round::default();
         self.is_running = state.is_running();
@@ -189,20 +193,26 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         if self.has_ended || self.budget == 0 {
             return false;
         }
-        // Work came while the transport was away: all that was pending may have changed, too.
+        // 2. Reading. Work came while the transport was away: all that was pending may have changed, too. After a failed
+        //    write, everybody reads: the answers that have arrived end with the client.
         let was_asked = state.must_poll && !is_first;
         self.reads |= was_asked || state.failing().is_some();
         if self.reads && (is_first || was_asked) {
             state.must_poll = false;
             self.blocked = Blocked::default();
+            // Cleared before the polls of this round: a wake that comes during them is for the next round.
             if state.flag.is_set() {
                 state.flag.clear();
             }
         }
+        // 3. Writing. Only the oldest request is taken out of the state, so that a call that is dropped meanwhile finds
+        //    all others there.
         if self.is_running && !self.blocked.writing {
             self.in_hand = state.calls.next_unsent();
             self.round.has_more = state.calls.has_unsent();
         }
+        // 4. Flushing. A promise is only made once this call's own request is with the transport (not in the first
+        //    round), is unflushed, and no other call depends on this task.
         let has_fed = std::mem::take(&mut self.has_fed);
         if !is_first
             && std::mem::take(&mut self.may_promise)
@@ -216,13 +226,16 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         } else if has_fed && !self.has_fed_others {
             state.await_flush(waits);
         }
+        // A call that still may promise does not flush in this round: the next one makes the promise or flushes.
         let is_due = state.flush == Flush::AtOnce || is_flushing || std::mem::take(&mut self.has_fed_others);
         self.round.flushes = self.is_running && !self.blocked.flushing && !self.may_promise && is_due;
         if self.reads && !self.blocked.reading {
             self.round.reads = state.wanted().min(BATCH).min(self.budget);
         }
+        // 5. Closing, by a driver alone, once everything that has arrived is read.
         let is_driver = matches!(self.me, Some(Task::Driver(_)));
         self.round.closes = is_driver && self.round.reads == 0 && !self.blocked.closing && self.shared.is_left(state);
+        // A round that reads pays for each answer. One that does not pays here, or it could go on forever.
         self.budget -= usize::from(self.round.reads == 0);
         let writes = self.in_hand.is_some() || (self.round.flushes && is_dirty);
         writes || self.round.reads > 0 || self.round.closes
@@ -335,6 +348,7 @@ where
         let shared = self.shared;
         let mut cx = Context::from_waker(&shared.waker);
         self.at_stake = AtStake::Sent;
+        // Writing first, so that the peer has work while the answers are read.
         self.write(&mut cx);
         if self.round.flushes {
             self.flush(&mut cx);
@@ -497,6 +511,7 @@ where
 
 impl<T, Req, Res, C> Drop for Held<'_, T, Req, Res, C> {
     fn drop(&mut self) {
+        // The normal end: `put_back` has returned the transport, or it is dropped here with the client that has ended.
         if self.io.is_none() || (self.has_ended && !std::thread::panicking()) {
             return;
         }

@@ -29,6 +29,15 @@ where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
 {
+    // Each turn of the loop is one look at the state under the lock. What is done without the lock (the transport's work,
+    // drops, the clone of a waker) is followed by another look, because the state may have changed meanwhile.
+    //
+    // | after the look | next |
+    // |---|---|
+    // | the transport is held, and has work or garbage | `work` without the lock, then look again |
+    // | it is held and has no work | park this task, put the transport back, and return |
+    // | another task holds it | park this task: the holder looks at the state before it puts the transport back |
+    // | the waker has to be cloned first | clone it without the lock, then look again |
     let (mut done, mut has_checked) = (None, false);
     let mut held: Option<Held<'_, T, Req, Res, C>> = None;
     loop {
@@ -41,10 +50,12 @@ where
             let is_free = state.io.is_some();
             match check(&mut state, is_free) {
                 Step::Done(result) => {
+                    // The result is kept: this task may still be in the middle of work for others.
                     done = Some(result);
                     held.iter_mut().for_each(|held| held.detach(&mut state));
                 }
                 Step::Wait(task, want) => {
+                    // Once a poll: the tasks that are checked need a round of the executor to come.
                     let checks = !std::mem::replace(&mut has_checked, true);
                     let again = want == Want::Read { again: true };
                     if checks && state.check(task, again) && matches!(task, Task::Waiter(_)) {
@@ -80,6 +91,7 @@ where
                 continue;
             }
         }
+        // Parked before the transport is put back, in the same lock: a wake in between finds the waker.
         if let Some(task) = waits {
             state.park(task, &mut prepared);
             if prepared.is_missing() {

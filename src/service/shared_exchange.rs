@@ -125,6 +125,7 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
 
     /// Drops a handle and releases its place.
     pub(super) fn drop_handle(&self, readiness: Readiness) {
+        // Released here and acquired in `is_left`: who sees no handle also sees what the handles have done.
         let last = self.handles.fetch_sub(1, Ordering::AcqRel) == 1;
         // A handle that holds nothing needs no lock: clones come and go with each call.
         if last || readiness != Readiness::Unready {
@@ -154,6 +155,11 @@ impl<T, Req, Res, C> SharedExchange<T, Req, Res, C> {
         let garbage = self.change(|state| {
             // In order, the answer will come and must be told apart from the next one.
             let keep = state.in_order && state.ended().is_none();
+            // | the call | its place |
+            // |---|---|
+            // | was never polled, or its request was not sent | is free at once |
+            // | was sent, by tag | is free at once: a late answer is recognized by its tag, and dropped |
+            // | was sent, in order | stays taken until the answer comes |
             let (rest, free) = key.map_or((None, true), |key| state.calls.forget(key, keep));
             is_kept = key.is_some() && !free;
             if free {

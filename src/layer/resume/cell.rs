@@ -261,6 +261,11 @@ impl SessionCell {
         if !self.is_newest(epoch) {
             return Err(superseded());
         }
+        // | this end has a session | the server | |
+        // |---|---|---|
+        // | with the same id | resumes | resumed, if the server's position is possible and the digests agree |
+        // | another, or none | resumes | an error; the session, if any, waits for the next connection |
+        // | any | begins one | the old one, if any, is lost; `Fresh`, or `New` if there has been none |
         let (ledger, verdict) = match (session.ledger.take(), welcome.is_resumed) {
             (Some(mut ledger), true) if ledger.id == welcome.id => match ledger.check(&welcome.position) {
                 Ok(()) => {
@@ -341,6 +346,7 @@ impl SessionCell {
     fn put_back(&self, mut ledger: Ledger, is_broken: bool) {
         // Not acknowledged, so the peer sends them again.
         ledger.forget_inbox();
+        // A session is also broken if the same message has been tried too often (`stall.rs`).
         let is_broken = is_broken || ledger.connection_dropped(Instant::now()).is_some();
         // Compared under the lock: `abandon` takes the id away in the same step in which it counts the messages.
         let mut session = self.session.lock();

@@ -115,6 +115,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Received> {
         ledger.progress.is_read = true;
+        // What a turn looks at, in this order, because each may make the next one pointless:
+        // 1. rejections and messages that are the user's already;
+        // 2. the end of the connection, once it has begun;
+        // 3. the next message from below;
+        // 4. if there is none: the peer's last words, own messages to write, and the limit after a failed write.
         for _ in 0..BUDGET {
             let read = if let Some(polled) = polled.take() {
                 self.read(polled, ledger)
@@ -387,6 +392,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         if !ledger.out.has_room() {
             ready!(self.poll_acknowledged(ledger, cx, |ledger| ledger.out.has_room()))?;
         }
+        // Both bounds hold now: the ledger's, for what is not acknowledged, and the connection's, which is asked here.
         self.writer.poll_ready(ledger, cx)
     }
 
@@ -452,6 +458,8 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             }
             ready!(self.poll_unless_parting(cx))?;
         }
+        // With the writer's own waker if the connection holds messages of the user alone. Otherwise the reader may have
+        // to continue what this half begins, so the connection gets the waker of both.
         let flushed = if self.writer.is_quiet(ledger) && !self.writer.is_dirty && !ledger.out.is_blocked() {
             self.inner().poll_flush(cx)
         } else {

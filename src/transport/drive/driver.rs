@@ -156,7 +156,8 @@ impl<Out, In> Worker<Out, In> {
         T: Transport<Out, In = In>,
     {
         let mut turn = Turn::Wait;
-        // Each turn feeds as much as it can before it flushes: queued messages share one flush.
+        // Each turn feeds as much as it can before it flushes: queued messages share one flush. Feeding may change the
+        // state, so the flush below asks again: the close that the queue has asked for begins in the same turn.
         if self.writing == Writing::Open {
             match self.feed(transport.as_mut(), cx) {
                 Ok(fed) => turn = fed,

@@ -203,6 +203,7 @@ impl<Out> Outbox<Out> {
             Phase::Closing(cause @ Cause::Overflow(_)) => return Some(End { error: cause.error(), is_clean: false }),
             _ => {}
         }
+        // The position is never reached, so only `end` wakes the watcher.
         let id = *watcher.get_or_insert_with(|| self.id());
         self.ends.poll(Position { data: u64::MAX, control: u64::MAX }, id, prepared);
         None
