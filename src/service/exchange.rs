@@ -352,8 +352,8 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
                 let leader = self.next_leader();
                 self.set_leader(leader);
             }
-            // A leader that was woken and has not come has no waker. The flag is then empty, and whoever comes takes the
-            // lead (`leads`).
+            // A leader that was woken and has not come has no waker. The flag is then empty, and whoever comes takes
+            // the lead (`leads`).
             let waker = self.leader.and_then(|leader| self.entry(leader)?.take());
             let none = self.flag.swap(waker, matches!(self.leader, Some(Task::Waiter(_))));
             debug_assert!(none.is_none(), "the flag was emptied above");
@@ -423,7 +423,8 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
             // The cause is dropped in its place.
             return Life::Failing(cause);
         }
-        // Every waker leaves its entry in this one step: an ended client registers none, so nobody would be woken later.
+        // Every waker leaves its entry in this one step: an ended client registers none, so nobody would be woken
+        // later.
         let before = std::mem::replace(&mut self.life, Life::Ended(Ended { cause, clean }));
         let leader = self.armed.take().and_then(|_| self.flag.swap(None, false));
         self.wakes.extend(leader);

@@ -182,8 +182,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
     /// Decides what to do next without the lock. Returns `false` if the transport is to be put back. `waits` is this
     /// task, unless it is done.
     pub(super) fn plan(&mut self, state: &mut ClientState<T, Req, Res, C>, waits: Option<Task>) -> bool {
-        // 1. Without work to do in a round, the transport goes back. An ended client has none, and a task whose budget is
-        //    used up leaves the rest to the leader (`put_back`).
+        // 1. Without work to do in a round, the transport goes back. An ended client has none, and a task whose budget
+        //    is used up leaves the rest to the leader (`put_back`).
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         self.round = Round::default();
         self.is_running = state.is_running();
@@ -193,8 +193,8 @@ impl<'a, T, Req, Res, C> Held<'a, T, Req, Res, C> {
         if self.has_ended || self.budget == 0 {
             return false;
         }
-        // 2. Reading. Work came while the transport was away: all that was pending may have changed, too. After a failed
-        //    write, everybody reads: the answers that have arrived end with the client.
+        // 2. Reading. Work came while the transport was away: all that was pending may have changed, too. After a
+        //    failed write, everybody reads: the answers that have arrived end with the client.
         let was_asked = state.must_poll && !is_first;
         self.reads |= was_asked || state.failing().is_some();
         if self.reads && (is_first || was_asked) {

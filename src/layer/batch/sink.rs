@@ -141,8 +141,8 @@ impl BatchSink {
         T: Transport<Message>,
     {
         let len = message.len();
-        // The first message of a batch while the reader is active: it is only kept. Nothing is sent, no timer is set, and
-        // the room below stays for the batch.
+        // The first message of a batch while the reader is active: it is only kept. Nothing is sent, no timer is set,
+        // and the room below stays for the batch.
         if self.sink.has_room()
             && !self.is_parked
             && !self.is_closing
@@ -170,7 +170,8 @@ impl BatchSink {
         }
         let len = message.len();
         match message {
-            // Three ways, from the most urgent. Ahead of the batch: a pong that waits for a delay would be measured as a slow line, or as a dead one.
+            // Three ways, from the most urgent. Ahead of the batch: a pong that waits for a delay would be measured as
+            // a slow line, or as a dead one.
             Message::Ping(_) | Message::Pong(_) => self.give(inner, message)?,
             Message::Text(_) | Message::Binary(_) if !self.pack.policy().goes_alone(len) => {
                 // There is one room below and at most two batches to send: the one that this message does not fit into
