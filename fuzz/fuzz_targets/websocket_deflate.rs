@@ -3,6 +3,8 @@
 //! and the end.
 #![no_main]
 
+mod runtime;
+
 use std::{
     io,
     pin::Pin,
@@ -11,7 +13,10 @@ use std::{
 
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tower_transport::{Limits, TransportExt, transport::websocket::{PerMessageDeflate, WebSocketAcceptor}};
+use tower_transport::{
+    Limits, TransportExt,
+    transport::websocket::{PerMessageDeflate, WebSocketAcceptor},
+};
 
 const MESSAGE: usize = 64 * 1024;
 
@@ -56,8 +61,7 @@ fuzz_target!(|input: &[u8]| {
     let limits = Limits::new().message(MESSAGE).frame(MESSAGE);
     let deflate = PerMessageDeflate::new().context_takeover(true).peer_context_takeover(true).min_size(0);
     let acceptor = WebSocketAcceptor::new().limits(limits).per_message_deflate(deflate);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(async {
+    runtime::block_on(async {
         let Ok((_, mut websocket)) = acceptor.accept(peer).await else { return };
         let mut failed = false;
         while let Some(message) = websocket.receive_message().await {

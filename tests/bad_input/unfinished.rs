@@ -66,6 +66,22 @@ async fn fifty_announced_frames_that_do_not_come_hold_64_kib_each_and_those_over
 }
 
 #[tokio::test]
+async fn fifty_small_messages_that_stop_in_the_middle_hold_little_more_than_came() {
+    const CONNECTIONS: usize = 50;
+    let growth = Growth::start();
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (mut attacker, mut victim) = connection();
+        feed(&mut attacker, &mut victim, &frame(FIN | BINARY, &[7; 500][..]).announcing(8192)).await;
+        held.push((attacker, victim));
+    }
+    let each = growth.peak() / CONNECTIONS;
+    println!("500 bytes of a message of 8 KiB: {} bytes, with the pipe", each);
+    assert!(each < PIPE + 8 * KIB, "{each}");
+    drop(held);
+}
+
+#[tokio::test]
 async fn four_unfinished_messages_at_the_limit_hold_no_more_than_they_carry_and_half_again() {
     const CONNECTIONS: usize = 4;
     let limit = Limits::new().message;

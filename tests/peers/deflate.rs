@@ -105,107 +105,93 @@ async fn calls(url: &str, config: PerMessageDeflate) -> String {
     negotiated
 }
 
+const NO_TAKEOVER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+/// The peer calls our server with each of these settings, its options, and the parameters that both agree on.
+async fn is_called_by(peer: Peer, cases: &[(PerMessageDeflate, &str, &str)]) {
+    for (config, options, negotiated) in cases {
+        let Some(answer) = called(peer, config.clone(), options).await else { return };
+        assert_eq!(answer, *negotiated, "{options}");
+    }
+}
+
+/// Our client calls the peer, started with each of these options.
+async fn calls_each(peer: Peer, options: &[&str]) {
+    for options in options {
+        let Some((_process, url)) = started(peer, options).await else { return };
+        for config in [PerMessageDeflate::new(), ours(true, true, 15), ours(false, false, 10)] {
+            let negotiated = within(calls(&url, config)).await;
+            assert!(negotiated.starts_with("permessage-deflate"), "{options}: {negotiated}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn node_ws_calls_our_server() {
-    for (config, options, negotiated) in [
-        // Both with their defaults.
-        (
-            PerMessageDeflate::new(),
-            "null",
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-        ),
-        (ours(true, true, 15), "null", "permessage-deflate"),
-        (
-            ours(true, true, 15),
-            r#"{"serverNoContextTakeover":true,"clientNoContextTakeover":true,"threshold":0}"#,
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-        ),
-        (
-            ours(true, true, 12),
-            r#"{"serverMaxWindowBits":10,"clientMaxWindowBits":11,"threshold":0}"#,
-            "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11",
-        ),
-        (
-            ours(false, true, 9),
-            r#"{"threshold":0}"#,
-            "permessage-deflate; server_no_context_takeover; server_max_window_bits=9",
-        ),
-    ] {
-        let Some(answer) = called(Peer::Ws, config, options).await else { return };
-        assert_eq!(answer, negotiated, "{options}");
-    }
-    // A client that offers nothing.
-    let Some(answer) = called(Peer::Ws, ours(true, true, 15), "false").await else { return };
-    assert_eq!(answer, "");
+    let no_takeover = r#"{"serverNoContextTakeover":true,"clientNoContextTakeover":true,"threshold":0}"#;
+    let windows = r#"{"serverMaxWindowBits":10,"clientMaxWindowBits":11,"threshold":0}"#;
+    let agreed = "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11";
+    let small = "permessage-deflate; server_no_context_takeover; server_max_window_bits=9";
+    is_called_by(
+        Peer::Ws,
+        &[
+            // Both with their defaults.
+            (PerMessageDeflate::new(), "null", NO_TAKEOVER),
+            (ours(true, true, 15), "null", "permessage-deflate"),
+            (ours(true, true, 15), no_takeover, NO_TAKEOVER),
+            (ours(true, true, 12), windows, agreed),
+            (ours(false, true, 9), r#"{"threshold":0}"#, small),
+            // A client that offers nothing.
+            (ours(true, true, 15), "false", ""),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn our_client_calls_node_ws() {
-    for options in [
-        "null",
-        r#"{"serverNoContextTakeover":true,"threshold":0}"#,
-        r#"{"serverMaxWindowBits":10,"clientMaxWindowBits":10,"threshold":0}"#,
-    ] {
-        let Some((_process, url)) = started(Peer::Ws, options).await else { return };
-        for config in [PerMessageDeflate::new(), ours(true, true, 15), ours(false, false, 10)] {
-            let negotiated = within(calls(&url, config)).await;
-            assert!(negotiated.starts_with("permessage-deflate"), "{options}: {negotiated}");
-        }
-    }
+    let no_takeover = r#"{"serverNoContextTakeover":true,"threshold":0}"#;
+    let windows = r#"{"serverMaxWindowBits":10,"clientMaxWindowBits":10,"threshold":0}"#;
+    calls_each(Peer::Ws, &["null", no_takeover, windows]).await;
 }
+
+/// The same options as a server and as a client.
+const WEBSOCKETS: [&str; 2] = [
+    r#"{"server_no_context_takeover":true,"client_no_context_takeover":true}"#,
+    r#"{"server_max_window_bits":9,"client_max_window_bits":9}"#,
+];
 
 #[tokio::test]
 async fn python_websockets_calls_our_server() {
-    for (config, options, negotiated) in [
-        (
-            PerMessageDeflate::new(),
-            "null",
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-        ),
-        (ours(true, true, 15), "{}", "permessage-deflate"),
-        (
-            ours(true, true, 15),
-            r#"{"server_no_context_takeover":true,"client_no_context_takeover":true}"#,
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-        ),
-        (
-            ours(true, true, 15),
-            r#"{"server_max_window_bits":9,"client_max_window_bits":9}"#,
-            "permessage-deflate; server_max_window_bits=9; client_max_window_bits=9",
-        ),
-    ] {
-        let Some(answer) = called(Peer::Websockets, config, options).await else { return };
-        assert_eq!(answer, negotiated, "{options}");
-    }
+    let [no_takeover, windows] = WEBSOCKETS;
+    let agreed = "permessage-deflate; server_max_window_bits=9; client_max_window_bits=9";
+    is_called_by(
+        Peer::Websockets,
+        &[
+            (PerMessageDeflate::new(), "null", NO_TAKEOVER),
+            (ours(true, true, 15), "{}", "permessage-deflate"),
+            (ours(true, true, 15), no_takeover, NO_TAKEOVER),
+            (ours(true, true, 15), windows, agreed),
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn our_client_calls_python_websockets() {
-    for options in [
-        "null",
-        r#"{"server_no_context_takeover":true,"client_no_context_takeover":true}"#,
-        r#"{"server_max_window_bits":9,"client_max_window_bits":9}"#,
-    ] {
-        let Some((_process, url)) = started(Peer::Websockets, options).await else { return };
-        for config in [PerMessageDeflate::new(), ours(true, true, 15), ours(false, false, 10)] {
-            let negotiated = within(calls(&url, config)).await;
-            assert!(negotiated.starts_with("permessage-deflate"), "{options}: {negotiated}");
-        }
-    }
+    let [no_takeover, windows] = WEBSOCKETS;
+    calls_each(Peer::Websockets, &["null", no_takeover, windows]).await;
 }
 
 #[tokio::test]
 async fn python_aiohttp_in_both_roles() {
-    for (config, bits, negotiated) in [
-        (PerMessageDeflate::new(), "15", "permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
-        (ours(true, true, 15), "10", "permessage-deflate; server_max_window_bits=10"),
-    ] {
-        let Some(answer) = called(Peer::Aiohttp, config, bits).await else { return };
-        assert_eq!(answer, negotiated, "{bits}");
-    }
-    let Some((_process, url)) = started(Peer::Aiohttp, "null").await else { return };
-    for config in [PerMessageDeflate::new(), ours(true, true, 15), ours(false, false, 10)] {
-        let negotiated = within(calls(&url, config)).await;
-        assert!(negotiated.starts_with("permessage-deflate"), "{negotiated}");
-    }
+    is_called_by(
+        Peer::Aiohttp,
+        &[
+            (PerMessageDeflate::new(), "15", NO_TAKEOVER),
+            (ours(true, true, 15), "10", "permessage-deflate; server_max_window_bits=10"),
+        ],
+    )
+    .await;
+    calls_each(Peer::Aiohttp, &["null"]).await;
 }

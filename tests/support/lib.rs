@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)] // Helpers of tests may panic.
 
+pub mod against_tungstenite;
 pub mod feed;
 pub mod log;
 pub mod proxy;

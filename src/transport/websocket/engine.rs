@@ -99,7 +99,14 @@ impl Engine {
                 self.frames.filled(len)?;
                 len
             } else {
-                ready!(self.reader.poll_fill(io.as_mut(), cx)).map_err(lost)?
+                match self.reader.poll_fill(io.as_mut(), cx) {
+                    Poll::Ready(read) => read.map_err(lost)?,
+                    Poll::Pending => {
+                        self.frames.keep(self.reader.bytes())?;
+                        self.reader.release();
+                        return Poll::Pending;
+                    }
+                }
             };
             if read == 0 {
                 return Poll::Ready(Err(Failure(Error::closed("the peer vanished without a close frame"), None)));
@@ -167,4 +174,74 @@ impl Engine {
 
 fn lost(error: io::Error) -> Failure {
     Failure(error.into(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::ReadBuf;
+
+    use super::{
+        super::frames::{BINARY, FIN, Header},
+        *,
+    };
+
+    /// Fills every read, until its bytes are used up.
+    struct Fast(Bytes);
+
+    impl AsyncRead for Fast {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let len = out.remaining().min(self.0.len());
+            if len == 0 {
+                return Poll::Pending;
+            }
+            out.put_slice(&self.0.split_to(len));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn frames(size: usize, count: usize) -> Bytes {
+        let mut bytes = bytes::BytesMut::new();
+        for number in 0..count {
+            Header::write(FIN | BINARY, size, None, &mut bytes);
+            bytes.extend_from_slice(&vec![number as u8; size]);
+        }
+        bytes.freeze()
+    }
+
+    #[test]
+    fn small_messages_that_lie_across_two_reads_take_no_memory_of_their_own() {
+        for size in [100, 5000, 16 * 1024, 30_000] {
+            let mut io = Fast(frames(size, 100));
+            let mut engine = Engine::new(true, Limits::new(), &Bytes::new());
+            let mut places = Vec::new();
+            for number in 0..100 {
+                let polled = engine.poll_read(Pin::new(&mut io), &mut Context::from_waker(Waker::noop()));
+                let Poll::Ready(Ok(Message::Binary(payload))) = polled else { panic!("{polled:?}") };
+                assert!(payload.len() == size && payload.iter().all(|&byte| byte == number));
+                places.push(payload.as_ptr().addr());
+            }
+            // All of them in the chunk, or in the memory for copies of small ones.
+            let (first, last) = (places.iter().min().unwrap(), places.iter().max().unwrap());
+            assert!(last - first < 64 * 1024, "{size}: {}", last - first);
+        }
+    }
+
+    #[test]
+    fn a_message_that_stops_in_the_middle_is_moved_out_of_the_chunk_and_ends_as_any_other() {
+        for cut in [1, 5, 50, 999] {
+            let bytes = frames(1000, 2);
+            let mut io = Fast(bytes.slice(..1004 + cut));
+            let mut engine = Engine::new(true, Limits::new(), &Bytes::new());
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(engine.poll_read(Pin::new(&mut io), cx).is_ready());
+            assert!(engine.poll_read(Pin::new(&mut io), cx).is_pending());
+            assert_eq!(engine.reader.bytes().capacity(), 0, "the chunk is the thread's again");
+            io.0 = bytes.slice(1004 + cut..);
+            let polled = engine.poll_read(Pin::new(&mut io), cx);
+            let Poll::Ready(Ok(Message::Binary(payload))) = polled else { panic!("{polled:?}") };
+            assert_eq!(payload, vec![1; 1000]);
+        }
+    }
 }

@@ -18,25 +18,22 @@
 //!                                                     └─────────┘
 //! ```
 //!
-//! Unless a message ends the call, all bytes of the input are taken. For a peer that has sent part of a frame, only
-//! that part is kept: a header and a control frame in `cut`, a payload in `message`.
+//! Unless a message ends the call, all bytes of the input are taken, except the beginning of a small message: the rest
+//! usually comes with the next read, and the message then needs no memory of its own. Once nothing more comes, that
+//! beginning is taken, too ([`FrameLoop::keep`]). For a peer that has sent part of a frame, only that part is kept: a
+//! header and a control frame in `cut`, a payload in `message`.
 
 use std::{fmt, mem};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
+use bytes::{Buf, Bytes, BytesMut, buf::Limit};
 
 use super::{
     frames::{BINARY, CLOSE, CONTINUATION, FIN, Header, MAX_CONTROL, PING, PONG, RSV, RSV1, TEXT, apply_mask},
-    read_buffer::take,
+    partial::{Partial, Payload},
+    read_buffer::{ROOM, take},
     write_buffer::WriteBuffer,
 };
-use crate::{CloseCode, CloseFrame, Error, Limits, Message, Text};
-
-/// The minimum number of missing bytes of a payload that are read directly into the message.
-const DIRECT: usize = 16 * 1024;
-
-/// The maximum number of bytes read directly at a time, so that they are still in the cache when they are unmasked.
-const PIECE: usize = 128 * 1024;
+use crate::{CloseCode, CloseFrame, Error, Limits, Message};
 
 #[derive(Debug)]
 pub(super) struct FrameLoop {
@@ -48,8 +45,6 @@ pub(super) struct FrameLoop {
     /// The beginning of a frame that continues in the next bytes: part of a header, or of a whole control frame.
     cut: Vec<u8>,
     message: Partial,
-    /// The length of the previous message that came in parts, as an estimate for the next one.
-    last: usize,
     /// The newest ping that was not answered, because the write buffer was full (RFC 6455, section 5.5.3).
     unanswered: Option<Bytes>,
     /// Whether our close frame was queued.
@@ -67,29 +62,6 @@ enum Reading {
     Over,
 }
 
-/// The payload of a data frame, while it is read.
-#[derive(Clone, Copy, Debug)]
-struct Payload {
-    /// The number of bytes that have come.
-    position: usize,
-    /// The number of missing bytes.
-    left: usize,
-    mask: Option<[u8; 4]>,
-    is_final: bool,
-}
-
-/// The received part of a data message.
-#[derive(Debug, Default)]
-struct Partial {
-    /// The opcode, or [`CONTINUATION`] while no message has begun.
-    opcode: u8,
-    is_compressed: bool,
-    payload: Vec<u8>,
-    /// The number of bytes of a text that are known to be UTF-8. The rest is the beginning of a character.
-    checked: usize,
-    fragments: usize,
-}
-
 /// The outcome of [`FrameLoop::next`].
 #[derive(Debug)]
 pub(super) enum Step {
@@ -100,7 +72,7 @@ pub(super) enum Step {
         is_text: bool,
         payload: Bytes,
     },
-    /// All bytes are taken, and more are needed.
+    /// More bytes are needed. All are taken, except the beginning of a small message.
     Starved,
     /// The budget is used up.
     Spent,
@@ -119,7 +91,6 @@ impl FrameLoop {
             reading: Reading::Header,
             cut: Vec::new(),
             message: Partial::default(),
-            last: 0,
             unanswered: None,
             is_closed: false,
             answer_waits: false,
@@ -181,18 +152,17 @@ impl FrameLoop {
                         return Ok(Step::Spent);
                     }
                     *budget -= 1;
-                    self.take_frame(input)
+                    self.take_frame(input, false)
                 }
-                Reading::Payload(payload) if payload.left == 0 => self.end_of_frame(payload),
-                Reading::Payload(payload) => {
+                Reading::Payload(payload) if payload.is_complete() => {
+                    self.reading = Reading::Header;
+                    if payload.is_final { self.message.end().map(Some) } else { Ok(None) }
+                }
+                Reading::Payload(ref mut payload) => {
                     if input.is_empty() {
                         return Ok(Step::Starved);
                     }
-                    let here = payload.left.min(input.len());
-                    self.message.reserve(here, payload, self.last, self.limits.message);
-                    self.message.payload.extend_from_slice(&input[..here]);
-                    input.advance(here);
-                    self.received(payload, here).map(|()| None)
+                    self.message.take(input, payload, self.limits.message).map(|()| None)
                 }
                 Reading::Over => {
                     input.clear();
@@ -202,36 +172,46 @@ impl FrameLoop {
             match step {
                 Ok(None) => {}
                 Ok(Some(step)) => return Ok(step),
-                Err(failure) => {
-                    self.reading = Reading::Over;
-                    return Err(failure);
-                }
+                Err(failure) => return Err(self.fail(failure)),
             }
         }
+    }
+
+    /// Takes the beginning of a message that [`next`](Self::next) has left in `input`, because no more bytes come for
+    /// now.
+    pub(super) fn keep(&mut self, input: &mut BytesMut) -> Result<(), Failure> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        let kept = self.take_frame(input, true).and_then(|_| match &mut self.reading {
+            Reading::Payload(payload) => self.message.take(input, payload, self.limits.message),
+            Reading::Header | Reading::Over => Ok(()),
+        });
+        kept.map_err(|failure| self.fail(failure))
+    }
+
+    fn fail(&mut self, failure: Failure) -> Failure {
+        self.reading = Reading::Over;
+        failure
     }
 
     /// Returns the memory into which the next bytes should be read, if much of a payload is missing. Call it when
     /// [`next`](Self::next) is starved, and [`filled`](Self::filled) afterwards.
     pub(super) fn direct(&mut self) -> Option<Limit<&mut Vec<u8>>> {
-        let Reading::Payload(payload) = self.reading else { return None };
-        if payload.left < DIRECT {
-            return None;
-        }
-        let message = &mut self.message;
-        message.reserve(0, payload, self.last, self.limits.message);
-        let room = message.payload.capacity() - message.payload.len();
-        (room > 0).then(|| (&mut message.payload).limit(room.min(payload.left).min(PIECE)))
+        let Reading::Payload(payload) = &self.reading else { return None };
+        self.message.direct(payload, self.limits.message)
     }
 
     /// Takes `len` bytes that were read into the memory of [`direct`](Self::direct).
     pub(super) fn filled(&mut self, len: usize) -> Result<(), Failure> {
-        let Reading::Payload(payload) = self.reading else { return Ok(()) };
-        self.received(payload, len).inspect_err(|_| self.reading = Reading::Over)
+        let Reading::Payload(payload) = &mut self.reading else { return Ok(()) };
+        self.message.received(payload, len).inspect_err(|_| self.reading = Reading::Over)
     }
 
-    /// Takes the frame that begins in `input`, or as much of it as there is.
+    /// Takes the frame that begins in `input`, or as much of it as there is. The beginning of a small message stays
+    /// there, unless it `must` be taken.
     #[inline]
-    fn take_frame(&mut self, input: &mut BytesMut) -> Result<Option<Step>, Failure> {
+    fn take_frame(&mut self, input: &mut BytesMut, must: bool) -> Result<Option<Step>, Failure> {
         let header = if self.cut.is_empty() { Header::parse(input) } else { self.continue_cut(input) };
         let Some(header) = header else {
             self.cut.extend_from_slice(input);
@@ -253,13 +233,14 @@ impl FrameLoop {
                 }
                 return whole(header.opcode(), is_compressed, take(input, skip, len)).map(Some);
             }
-            self.message.opcode = header.opcode();
-            self.message.is_compressed = is_compressed;
+            if header.is_final() && skip > 0 && skip + len <= ROOM && !must {
+                return Ok(Some(Step::Starved));
+            }
+            self.message.begin(header.opcode(), is_compressed);
         }
         input.advance(skip);
-        self.message.fragments += 1;
-        let (mask, is_final) = (header.mask, header.is_final());
-        self.reading = Reading::Payload(Payload { position: 0, left: len, mask, is_final });
+        self.message.begin_fragment();
+        self.reading = Reading::Payload(Payload::new(len, header.mask, header.is_final()));
         Ok(None)
     }
 
@@ -337,16 +318,16 @@ impl FrameLoop {
         if is_control {
             return if header.is_final() { Ok(()) } else { Err(violation("a control frame is fragmented")) };
         }
-        match (opcode == CONTINUATION, self.message.opcode != CONTINUATION) {
+        match (opcode == CONTINUATION, self.message.has_begun()) {
             (false, false) => Ok(()),
             (true, false) => Err(violation("a continuation of no message")),
             (false, true) => Err(violation("a message begins within a fragmented message")),
             (true, true) => {
-                let size = self.message.payload.len() as u64 + header.len;
+                let size = self.message.len() as u64 + header.len;
                 if size > message as u64 {
                     return Err(over_limit("incoming", size, message, "message"));
                 }
-                if self.message.fragments >= fragments {
+                if self.message.fragments() >= fragments {
                     let error = Error::too_large(format!(
                         "an incoming message is in more than {fragments} fragments; raise `Limits::fragments`"
                     ));
@@ -355,43 +336,6 @@ impl FrameLoop {
                 Ok(())
             }
         }
-    }
-
-    /// Unmasks and validates the newest `len` bytes of the message.
-    fn received(&mut self, mut payload: Payload, len: usize) -> Result<(), Failure> {
-        let message = &mut self.message;
-        let start = message.payload.len() - len;
-        if let Some(mask) = payload.mask {
-            apply_mask(&mut message.payload[start..], mask, payload.position);
-        }
-        if message.is_text() {
-            match str::from_utf8(&message.payload[message.checked..]) {
-                Ok(text) => message.checked += text.len(),
-                Err(error) if error.error_len().is_none() => message.checked += error.valid_up_to(),
-                Err(_) => return Err(not_utf8()),
-            }
-        }
-        payload.position += len;
-        payload.left -= len;
-        self.reading = Reading::Payload(payload);
-        Ok(())
-    }
-
-    fn end_of_frame(&mut self, payload: Payload) -> Result<Option<Step>, Failure> {
-        self.reading = Reading::Header;
-        if !payload.is_final {
-            return Ok(None);
-        }
-        let Partial { opcode, is_compressed, payload, checked, .. } = mem::take(&mut self.message);
-        self.last = payload.len();
-        let is_text = opcode == TEXT;
-        Ok(Some(match (is_compressed, is_text) {
-            (true, _) => Step::Compressed { is_text, payload: payload.into() },
-            (false, true) if checked < payload.len() => return Err(not_utf8()),
-            // SAFETY: the first `checked` bytes are UTF-8, and there are no others.
-            (false, true) => Step::Message(Message::Text(unsafe { Text::from_utf8_unchecked(payload.into()) })),
-            (false, false) => Step::Message(Message::Binary(payload.into())),
-        }))
     }
 
     fn answer(&mut self, payload: Bytes) {
@@ -472,27 +416,6 @@ impl FrameLoop {
         // RFC 6455, section 10.3: a new, unpredictable mask for each frame.
         let mask = self.is_client.then(|| rand::random::<u32>().to_ne_bytes());
         self.writer.push_frame(first, payload, mask, is_vectored);
-    }
-}
-
-impl Partial {
-    /// Makes room for `len` more bytes. Memory is allocated as bytes arrive, never because a header has announced them:
-    /// as much again as is here, or the length of the previous message (`last`).
-    fn reserve(&mut self, len: usize, payload: Payload, last: usize, limit: usize) {
-        let now = self.payload.len();
-        if self.payload.capacity() - now >= len.max(1) {
-            return;
-        }
-        let end = now + payload.left;
-        let ahead = (2 * (now + len)).max(last).min(end);
-        // More fragments follow, of a number and length that nobody knows.
-        let more = if payload.is_final { 0 } else { (2 * now).min(limit) };
-        self.payload.reserve_exact((now + len).max(ahead).max(more) - now);
-    }
-
-    /// Returns whether the payload has to be UTF-8.
-    fn is_text(&self) -> bool {
-        self.opcode == TEXT && !self.is_compressed
     }
 }
 

@@ -51,14 +51,13 @@ mod axum;
 mod connector;
 #[cfg(feature = "deflate")]
 mod deflate;
-#[cfg(all(test, feature = "tokio-tungstenite"))]
-mod differential_tests;
 mod engine;
 mod frame_loop;
 mod frames;
 mod handshake;
 #[cfg(feature = "http2")]
 mod http2;
+mod partial;
 mod read_buffer;
 mod transport;
 #[cfg(feature = "tokio-tungstenite")]

@@ -16,7 +16,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// The minimum room of a chunk whose beginning is still in use by messages. Half a chunk, so that messages that are all
 /// kept hold at most twice their size.
-const ROOM: usize = CHUNK / 2;
+pub(super) const ROOM: usize = CHUNK / 2;
 
 /// The sizes of the memory that small payloads are copied into. A payload goes into the first one that is at least four
 /// times as large, so that a message that is kept for long holds little besides itself.
@@ -52,17 +52,36 @@ impl ReadBuffer {
         &mut self.bytes
     }
 
-    /// Reads once. All bytes must have been taken.
+    /// Reads once. At most [`ROOM`] bytes may be left of the reads before, of a message that is not complete.
     pub(super) fn poll_fill<S: AsyncRead>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.bytes.is_empty() {
+            return self.poll_fill_up(io, cx);
+        }
         let mut chunk = SPARE.take().unwrap_or_default();
         if !chunk.try_reclaim(CHUNK) && chunk.capacity() < ROOM {
             chunk = BytesMut::with_capacity(CHUNK);
         }
-        (self.bytes, self.is_chunk) = (chunk, true);
-        let read = poll_read_buf(io, cx, &mut self.bytes);
+        let read = poll_read_buf(io, cx, &mut chunk);
         match read {
-            Poll::Ready(Ok(len)) if len > 0 => signal::moved(len),
-            _ => self.release(),
+            Poll::Ready(Ok(len)) if len > 0 => {
+                signal::moved(len);
+                (self.bytes, self.is_chunk) = (chunk, true);
+            }
+            _ => SPARE.set(Some(chunk)),
+        }
+        read
+    }
+
+    /// Reads once, behind the bytes that are left.
+    fn poll_fill_up<S: AsyncRead>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.bytes.try_reclaim(ROOM) {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            chunk.extend_from_slice(&self.bytes);
+            (self.bytes, self.is_chunk) = (chunk, true);
+        }
+        let read = poll_read_buf(io, cx, &mut self.bytes);
+        if let Poll::Ready(Ok(len)) = read {
+            signal::moved(len);
         }
         read
     }

@@ -170,7 +170,7 @@ fn failed(error: WsError) -> Error {
 }
 
 /// Converts the error of a read. An orderly end is not a failure.
-pub(super) fn end(error: WsError) -> Option<Failure> {
+fn end(error: WsError) -> Option<Failure> {
     Some(match error {
         WsError::ConnectionClosed | WsError::AlreadyClosed => return None,
         WsError::Io(error) => Failure(error.into(), None),
@@ -196,7 +196,7 @@ pub(super) fn end(error: WsError) -> Option<Failure> {
 }
 
 /// Converts a received message. Raw frames are only for writing.
-pub(super) fn from_theirs(message: WsMessage) -> Option<Message> {
+fn from_theirs(message: WsMessage) -> Option<Message> {
     Some(match message {
         // tungstenite has validated it, but `Text` cannot know that.
         WsMessage::Text(text) => Message::Text(Text::try_from(Bytes::from(text)).ok()?),

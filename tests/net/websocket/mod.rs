@@ -5,6 +5,7 @@ mod close;
 mod connect;
 mod control;
 mod deflate;
+mod differential;
 mod http2;
 mod http2_client;
 mod senders;
