@@ -167,6 +167,7 @@ impl<Out> SendQueue<Out> {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }
+        // Room here is room enough: that is what the layer is for. The message then waits behind the others.
         if self.room == Room::None && self.has_room() {
             self.room = Room::Queue;
         }

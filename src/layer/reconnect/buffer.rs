@@ -346,6 +346,8 @@ impl<Out> Buffer<Out> {
             }
             self.is_stuck = self.stall.ended(blame, is_read, now).is_some();
         }
+        // All kept messages are unsent again, and those at the front may reach the peer twice. The next connection
+        // begins with the smallest burst, because this one may have been cut by what it carried.
         self.tried = self.tried.max(self.sent);
         (self.sent, self.burst) = (0, 1);
         let lost = std::mem::take(&mut self.unflushed);

@@ -105,6 +105,7 @@ impl<K: Clone> Slots<K> {
         if self.line.is_empty()
             && let Some((id, handle)) = self.use_least()
         {
+            // Ahead of need, one at a time: a pool whose connections are all in use grows before a call has to wait.
             let connect = if is_busy && self.connecting == 0 { self.begin() } else { None };
             return (Admission::Use(id, handle), connect);
         }
@@ -117,6 +118,7 @@ impl<K: Clone> Slots<K> {
         // Only a call that waits allocates.
         let (grant, receiver) = oneshot::channel();
         let id = self.id();
+        // At most one connect for each call in line, this one included.
         let connect = if self.connecting <= self.line.len() { self.begin() } else { None };
         self.line.push_back(Waiting { id, connect, grant });
         (Admission::Wait(id, receiver), connect)

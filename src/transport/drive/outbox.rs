@@ -413,6 +413,8 @@ impl<Out> Outbox<Out> {
 
     /// Returns the point behind all messages accepted so far.
     pub(super) fn accepted(&self) -> Position {
+        // Each accepted data message is in exactly one of three places, so their sum needs no count of its own. A
+        // control message has one, because the two lanes leave the queue in another order than they came.
         Position {
             data: self.data_fed + self.backlog.data() as u64 + self.taken_data(),
             control: self.control_accepted,
@@ -420,6 +422,7 @@ impl<Out> Outbox<Out> {
     }
 
     fn taken_data(&self) -> u64 {
+        // What was accepted for the control lane, and neither waits there nor was fed, is among the taken.
         self.taken as u64 - (self.control_accepted - self.control_fed - self.backlog.control() as u64)
     }
 
