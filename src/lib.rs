@@ -123,7 +123,7 @@ while let Some(order) = receiver.receive().await {
 //! | `http2` | 54 | - | WebSocket over HTTP/2 (RFC 8441), on hyper: many WebSockets share a connection |
 //! | `tokio-tungstenite` | 56 | - | `transport::websocket::TungsteniteTransport`: over a stream of tokio-tungstenite |
 //! | `sse` | 45 | client | `transport::sse`: server-sent events, client and server; SSE + POST as a transport |
-//! | `webtransport` | 93 | - | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
+//! | `webtransport` | 93 | client | `transport::webtransport`: WebTransport over HTTP/3, both ends: streams, datagrams |
 //! | `dev-certificate` | 100 | - | a certificate for WebTransport in development, created by one call |
 //! | `tls` | 28 | - | `wss://` and `https://` with your own rustls configuration |
 //! | `tls-platform-roots` | 31 | - | `wss://` and `https://` with the operating system's root certificates |
@@ -169,7 +169,7 @@ while let Some(order) = receiver.receive().await {
 //! the browser's). Without `websocket`, `sse` and `webtransport` the crate needs no operating system.
 //!
 //! The column *wasm32* is what there is of the feature in a page. Every feature builds for `wasm32-unknown-unknown`,
-//! without a flag, and `websocket` is the browser's own there: see the guide `browser`.
+//! without a flag, and `websocket` and `webtransport` are the browser's own there: see the guide `browser`.
 
 #[macro_use]
 mod macros;

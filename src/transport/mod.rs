@@ -1,6 +1,6 @@
 //! Transports: the trait [`Transport`], its extension [`TransportExt`], and the implementations that carry messages.
 
-#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))]
 #[macro_use]
 mod setters;
 
@@ -8,13 +8,13 @@ mod setters;
 mod accept;
 pub(crate) mod backlog;
 mod boxed;
-#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))]
 mod burst;
 #[cfg(feature = "byte-stream")]
 mod byte_stream;
 mod channel;
 pub(crate) mod close_deadline;
-#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))]
 // Each transport uses some of it.
 #[cfg_attr(any(not(feature = "full"), target_arch = "wasm32"), allow(dead_code))]
 pub(crate) mod closing;
@@ -23,13 +23,13 @@ pub(crate) mod contract;
 #[cfg(all(any(feature = "websocket", feature = "sse"), not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "websocket", feature = "sse"))))]
 pub mod dial;
-#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))]
 #[cfg_attr(not(any(feature = "websocket", feature = "sse")), allow(dead_code, unreachable_pub, unused_imports))]
 pub(crate) mod drain;
 mod drive;
 mod ext;
 mod foreign;
-#[cfg(any(feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "sse", feature = "webtransport"))]
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod framing;
 #[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
@@ -37,7 +37,7 @@ mod idle;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
 mod origin;
-#[cfg(all(any(feature = "websocket", feature = "sse"), target_arch = "wasm32"))]
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), target_arch = "wasm32"))]
 pub(crate) mod page;
 pub(crate) mod payload;
 #[cfg(not(target_arch = "wasm32"))]
@@ -54,7 +54,7 @@ mod split;
 #[cfg(feature = "sse")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sse")))]
 pub mod sse;
-#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))]
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a page offers names, the browser checks the choice"))]
 pub(crate) mod subprotocol;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
@@ -70,7 +70,7 @@ pub mod websocket;
 #[cfg_attr(docsrs, doc(cfg(feature = "websocket")))]
 #[path = "websocket/browser/mod.rs"]
 pub mod websocket;
-#[cfg(all(feature = "webtransport", not(target_arch = "wasm32")))]
+#[cfg(feature = "webtransport")]
 #[cfg_attr(docsrs, doc(cfg(feature = "webtransport")))]
 pub mod webtransport;
 

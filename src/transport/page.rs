@@ -1,5 +1,11 @@
 //! The common part of a page's transports: URLs for the browser, and the little that it tells about failures.
 
+#[cfg(any(feature = "sse", feature = "webtransport"))]
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
 use http::Uri;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -54,4 +60,59 @@ pub(super) fn text(thrown: &JsValue) -> String {
         Some(error) => String::from(error.message()),
         None => "unknown reason".to_owned(),
     }
+}
+
+/// The reading end of a stream of the browser's. Dropping a future that polls it loses nothing.
+#[cfg(any(feature = "sse", feature = "webtransport"))]
+pub(super) struct StreamReader {
+    reader: web_sys::ReadableStreamDefaultReader,
+    /// The read that is under way.
+    next: Option<wasm_bindgen_futures::JsFuture>,
+}
+
+#[cfg(any(feature = "sse", feature = "webtransport"))]
+impl StreamReader {
+    /// Locks the stream, which must not be locked yet.
+    pub(super) fn new(stream: &web_sys::ReadableStream) -> Self {
+        Self { reader: stream.get_reader().unchecked_into(), next: None }
+    }
+
+    /// Returns the next chunk, or `None` at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the stream. Nothing is read after it.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<JsValue>, JsValue>> {
+        let Self { reader, next } = self;
+        let read = ready!(Pin::new(next.get_or_insert_with(|| reader.read().into())).poll(cx));
+        *next = None;
+        let get = |result: &JsValue, name| crate::rt::property(result, name);
+        Poll::Ready(read.map(|read| match get(&read, "done") {
+            Some(done) if done == true => None,
+            _ => get(&read, "value"),
+        }))
+    }
+
+    /// Stops reading.
+    #[cfg(feature = "webtransport")]
+    pub(super) fn cancel(&self, reason: &JsValue) {
+        forget(self.reader.cancel_with_reason(reason));
+    }
+}
+
+/// Leaves a promise alone. One whose failure nobody handles would be reported in the console.
+#[cfg(feature = "webtransport")]
+pub(super) fn forget(promise: js_sys::Promise) {
+    drop(wasm_bindgen_futures::JsFuture::from(promise));
+}
+
+/// Creates an object with these members.
+#[cfg(feature = "webtransport")]
+pub(super) fn object(members: &[(&str, JsValue)]) -> js_sys::Object {
+    let object = js_sys::Object::new();
+    for (name, value) in members {
+        // It fails for objects that are frozen.
+        let _ = js_sys::Reflect::set(&object, &JsValue::from_str(name), value);
+    }
+    object
 }

@@ -2,6 +2,8 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
+    mod web_transport;
+
     use std::{
         convert::Infallible,
         io::{BufRead, BufReader},
@@ -360,6 +362,7 @@ mod native {
         tokio::spawn(serve_events(plain_events));
         // A fifth of it is the handshake. The first connection must show that the server knows the stack.
         tokio::spawn(cut(stack_cutting, stack_address, STACK_CUTS, |number| 100 + (number * 7919 + 4_000) % 5_000));
+        let web_transport = web_transport::serve();
         let victim = start_victim(0);
         let victim_port = victim.1;
         *VICTIM.lock().unwrap() = Some(victim);
@@ -370,6 +373,7 @@ mod native {
         print!("&cutting={cutting_address}&silent={silent_address}");
         print!("&strict={strict_address}&strict-sse={strict_sse_address}");
         print!("&sse={sse_address}&sse-stack={sse_stack_address}&events={events_address}");
+        print!("&{web_transport}");
         println!("&stack={stack_address}&stack-cutting={stack_cutting_address}&victim=127.0.0.1:{victim_port}");
         std::future::pending::<()>().await;
     }

@@ -61,12 +61,12 @@ fn parse(url: &str) -> Result<Uri, Error> {
     crate::transport::target::uri(url)
 }
 
-#[cfg(all(any(feature = "websocket", feature = "sse"), target_arch = "wasm32"))]
+#[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), target_arch = "wasm32"))]
 fn parse(url: &str) -> Result<Uri, Error> {
     crate::transport::page::parse(url)
 }
 
-#[cfg(not(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32")))))]
+#[cfg(not(any(feature = "websocket", feature = "sse", feature = "webtransport")))]
 fn parse(url: &str) -> Result<Uri, Error> {
     // The error does not repeat the URL, which may contain a password or a token.
     url.parse()

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
 
@@ -11,12 +10,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use js_sys::{Function, Iterator, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    AbortController, Headers, ReadableStreamDefaultReader, Request, RequestCache, RequestCredentials, RequestInit,
-    RequestRedirect,
-};
+use web_sys::{AbortController, Headers, Request, RequestCache, RequestCredentials, RequestInit, RequestRedirect};
 
-use crate::{Error, transport::page};
+use crate::{
+    Error,
+    transport::page::{self, StreamReader},
+};
 
 /// The most bytes of a refusal's body that are read.
 const MAX_REFUSAL: usize = 4096;
@@ -39,32 +38,21 @@ impl Drop for Abort {
 
 /// The body of a response.
 pub(super) struct Body {
-    reader: Option<ReadableStreamDefaultReader>,
-    chunk: Option<JsFuture>,
+    reader: Option<StreamReader>,
     _abort: Abort,
 }
 
 impl Body {
     /// Returns the next chunk.
     pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        let Some(reader) = &self.reader else { return Poll::Ready(None) };
-        let chunk = self.chunk.get_or_insert_with(|| reader.read().into());
-        let read = ready!(Pin::new(chunk).poll(cx));
-        self.chunk = None;
-        let get = |result: &JsValue, name: &str| Reflect::get(result, &JsValue::from_str(name));
-        Poll::Ready(match read {
-            Ok(result) => match get(&result, "value").ok().and_then(|value| value.dyn_into::<Uint8Array>().ok()) {
-                Some(bytes) => Some(Ok(bytes.to_vec().into())),
-                None => {
-                    self.reader = None;
-                    None
-                }
-            },
-            Err(_) => {
-                self.reader = None;
-                Some(Err(Error::closed("the response was cut; the browser does not tell a page why")))
-            }
-        })
+        let Some(reader) = &mut self.reader else { return Poll::Ready(None) };
+        let read = ready!(reader.poll_next(cx)).map(|chunk| chunk?.dyn_into::<Uint8Array>().ok());
+        if let Ok(Some(bytes)) = read {
+            return Poll::Ready(Some(Ok(bytes.to_vec().into())));
+        }
+        self.reader = None;
+        let cut = || Error::closed("the response was cut; the browser does not tell a page why");
+        Poll::Ready(read.err().map(|_| Err(cut())))
     }
 
     /// There is nothing to drive: the browser reads.
@@ -142,8 +130,8 @@ pub(super) async fn send(
         Err(_) => return Err(failed(uri)),
     };
     let status = StatusCode::from_u16(response.status()).map_err(|_| failed(uri))?;
-    let reader = response.body().map(|body| body.get_reader().unchecked_into());
-    let mut answer = Response::new(Body { reader, chunk: None, _abort: abort });
+    let reader = response.body().map(|body| StreamReader::new(&body));
+    let mut answer = Response::new(Body { reader, _abort: abort });
     *answer.status_mut() = status;
     *answer.headers_mut() = received(&response.headers());
     Ok(answer)

@@ -1,6 +1,4 @@
-use std::{fmt, str::FromStr, sync::Arc};
-
-use rustls::pki_types::CertificateDer;
+use std::{fmt, str::FromStr};
 
 use crate::Error;
 
@@ -38,11 +36,13 @@ use crate::Error;
 pub struct CertificateHash([u8; 32]);
 
 impl CertificateHash {
-    /// Returns the hash of a certificate in DER.
+    /// Returns the hash of a certificate in DER. In a page, which has no certificates, it does not exist.
+    #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
     pub fn of_der(certificate: &[u8]) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let digest = web_transport_quinn::crypto::sha256(&provider, &CertificateDer::from(certificate));
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let certificate = rustls::pki_types::CertificateDer::from(certificate);
+        let digest = web_transport_quinn::crypto::sha256(&provider, &certificate);
         let mut bytes = [0; 32];
         bytes.iter_mut().zip(digest.as_ref()).for_each(|(byte, from)| *byte = *from);
         Self(bytes)

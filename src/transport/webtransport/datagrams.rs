@@ -1,5 +1,9 @@
 //! Messages as datagrams of a session: fast, but without guaranteed delivery.
 
+#[cfg(target_arch = "wasm32")]
+mod page;
+#[cfg(not(target_arch = "wasm32"))]
+mod quic;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +21,9 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
-use futures_util::{sink, stream};
-use web_transport_quinn::{SessionError, WebTransportError, quinn};
 
-use super::{Session, error};
-use crate::{Error, Message, transport::burst::Burst};
+use super::Session;
+use crate::{Error, Message, threads::dyn_shared, transport::burst::Burst};
 
 /// The datagrams of a session as a transport. Each message is one datagram, unordered, and lost if the network loses
 /// it.
@@ -93,14 +95,30 @@ use crate::{Error, Message, transport::burst::Burst};
 pub struct Datagrams {
     session: Session,
     /// Each of the two waits in a future that borrows. Both are boxed once, and hold every message's future in place.
-    outgoing: Pin<Box<dyn Sink<Bytes, Error = Infallible> + Send + Sync>>,
-    incoming: Pin<Box<dyn Stream<Item = Result<Bytes, SessionError>> + Send + Sync>>,
+    outgoing: Pin<Box<Outgoing>>,
+    incoming: Pin<Box<Incoming>>,
     counts: DatagramCounts,
     /// Whether `poll_ready` reserved a place that is not used yet.
     has_room: bool,
     is_closed: bool,
     has_ended: bool,
     burst: Burst,
+}
+
+/// The sending direction below. It counts each message.
+type Outgoing = dyn_shared!(Sink<Bytes, Error = Infallible>);
+
+/// The receiving direction below.
+type Incoming = dyn_shared!(Stream<Item = Received>);
+
+/// The next event of the receiving direction.
+enum Received {
+    Datagram(Bytes),
+    /// A datagram of an unknown session.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser skips them"))]
+    Foreign,
+    /// The last item of the stream before `None`.
+    End(Option<Result<Message, Error>>),
 }
 
 impl Session {
@@ -115,25 +133,10 @@ impl Session {
 impl Datagrams {
     fn new(session: Session) -> Self {
         let counts = DatagramCounts::default();
-        let state = (session.quic().clone(), counts.clone());
-        let outgoing = sink::unfold(state, |(session, counts), payload| async move {
-            match session.send_datagram_wait(payload).await {
-                Ok(()) => counts.count_sent(),
-                Err(_) => counts.count_dropped(),
-            }
-            Ok::<_, Infallible>((session, counts))
-        });
-        let incoming = stream::unfold(session.clone(), |session| async move {
-            let item = match session.quic().read_datagram().await {
-                Err(reason) => Err(session.found(reason).await),
-                item => item,
-            };
-            Some((item, session))
-        });
         Self {
+            outgoing: session.outgoing_datagrams(counts.clone()),
+            incoming: session.incoming_datagrams(),
             session,
-            outgoing: Box::pin(outgoing),
-            incoming: Box::pin(incoming),
             counts,
             has_room: false,
             is_closed: false,
@@ -146,7 +149,7 @@ impl Datagrams {
     /// the path: 1,100 to 1,500 is usual.
     #[must_use]
     pub fn max_size(&self) -> usize {
-        self.session.quic().max_datagram_size()
+        self.session.max_datagram()
     }
 
     /// Returns the counts of this handle's datagrams.
@@ -159,7 +162,7 @@ impl Datagrams {
         if self.is_closed {
             return Err(Error::closed("the sink of datagrams was closed here"));
         }
-        self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason)))
+        self.session.end().map_or(Ok(()), Err)
     }
 
     /// Returns the bytes of `message`, if it may be sent.
@@ -215,7 +218,7 @@ impl Sink<Message> for Datagrams {
         if let Err(never) = ready!(self.outgoing.as_mut().poll_flush(cx)) {
             match never {}
         }
-        Poll::Ready(self.session.quic().close_reason().map_or(Ok(()), |reason| Err(closed(reason))))
+        Poll::Ready(self.session.end().map_or(Ok(()), Err))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -239,16 +242,14 @@ impl Stream for Datagrams {
             let polled = self.incoming.as_mut().poll_next(cx);
             self.burst.record(polled.is_ready());
             match ready!(polled) {
-                Some(Ok(payload)) => {
+                Some(Received::Datagram(payload)) => {
                     self.counts.count_received();
                     return Poll::Ready(Some(Ok(Message::Binary(payload))));
                 }
-                Some(Err(SessionError::WebTransportError(WebTransportError::UnknownSession))) => {
-                    self.counts.count_foreign();
-                }
-                Some(Err(reason)) => {
+                Some(Received::Foreign) => self.counts.count_foreign(),
+                Some(Received::End(last)) => {
                     self.has_ended = true;
-                    return Poll::Ready(last(reason, self.session.is_closed_here()));
+                    return Poll::Ready(last);
                 }
                 None => {
                     self.has_ended = true;
@@ -257,27 +258,6 @@ impl Stream for Datagrams {
             }
         }
         Poll::Pending
-    }
-}
-
-/// Creates the error of a session that is over. It is closed, whatever ended it.
-fn closed(reason: SessionError) -> Error {
-    let error = error::session(reason);
-    match error.is_closed() {
-        true => error,
-        false => Error::closed("the session failed").with_source(error),
-    }
-}
-
-/// Returns the last item of the stream before `None`.
-fn last(reason: SessionError, is_closed_here: bool) -> Option<Result<Message, Error>> {
-    match &reason {
-        SessionError::WebTransportError(WebTransportError::Closed(..)) => {
-            Some(Ok(Message::Close(error::session(reason).close_frame().cloned())))
-        }
-        // The layer below also reports this for a lost peer, an end that must not be silent.
-        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) if is_closed_here => None,
-        _ => Some(Err(closed(reason))),
     }
 }
 

@@ -1,5 +1,6 @@
 //! WebTransport over HTTP/3 ([draft-ietf-webtrans-http3](https://datatracker.ietf.org/doc/draft-ietf-webtrans-http3/)),
-//! client and server, on native targets: many transports in one encrypted connection that do not wait for each other.
+//! client and server natively, the client in a page: many transports in one encrypted connection that do not wait for
+//! each other.
 //!
 //! | type | description |
 //! |---|---|
@@ -41,13 +42,29 @@
 //! Dropping a future loses no message and no stream of the peer. Dropping a future that opens a stream drops the
 //! stream.
 //!
+//! # In a page
+//!
+//! On `wasm32` the connector, the session, its streams and its datagrams are those of the browser, under the same names
+//! and with the same framing. `Certificate`, `WebTransportServer`, `SessionLimits` and `Stats` exist natively only. The
+//! differences are those of the browser:
+//!
+//! | subject | in a page |
+//! |---|---|
+//! | headers of the handshake | a request with one is an error; a token goes into the query or the first message |
+//! | why a session was not established | `is_io` for a refusal, a certificate and blocked UDP alike; the console tells |
+//! | why a session was lost | "closed" without a close frame, also for QUIC's idle timeout |
+//! | subprotocols | offered and chosen where the browser supports them (Chromium does) |
+//! | the code of a reset stream | sent if the browser supports it; Chromium has codes up to 255 |
+//! | [`set_priority`](WebTransportStream::set_priority) | has no effect in a browser without `sendOrder`, as Chromium |
+//! | `poll_ready` | waits for the `ready` of the browser's writer, which has one write in flight |
+//!
 //! # On the wire
 //!
 //! The session is HTTP/3's extended CONNECT, one session per QUIC connection. In a stream, after one byte for the
 //! version, each message is a kind, a length and its payload; [`docs/wire.md`](crate::guide::wire) has the details, for
 //! a peer that is a page or another library. 0-RTT is off, connection migration is on.
 //!
-//! It is tested against Chromium, wtransport and web-transport-quinn. Other browsers are not known to work: they
+//! It is tested against Chromium (as a peer, and as the page's transport), wtransport and web-transport-quinn. Other browsers are not known to work: they
 //! require newer drafts.
 //!
 //! # Example
@@ -87,30 +104,46 @@ assert_eq!(chat.receive_message().await.unwrap()?, Message::text(\"100000 bytes,
 ```"
 )]
 
+#[cfg(not(target_arch = "wasm32"))]
 mod certificate;
 mod certificate_hash;
+#[cfg(not(target_arch = "wasm32"))]
 mod connector;
 mod datagrams;
-#[cfg(feature = "dev-certificate")]
+#[cfg(all(feature = "dev-certificate", not(target_arch = "wasm32")))]
 mod development;
+#[cfg(not(target_arch = "wasm32"))]
 mod endpoints;
+#[cfg(not(target_arch = "wasm32"))]
 mod error;
+#[cfg(not(target_arch = "wasm32"))]
 mod incoming;
+#[cfg(target_arch = "wasm32")]
+mod page;
+#[cfg(not(target_arch = "wasm32"))]
 mod server;
+#[cfg(not(target_arch = "wasm32"))]
 mod session;
+#[cfg(not(target_arch = "wasm32"))]
 mod session_limits;
+#[cfg(not(target_arch = "wasm32"))]
 mod stats;
 mod stream;
 
+#[cfg(target_arch = "wasm32")]
+pub use self::page::{Connecting, Session, WebTransportConnector};
+#[cfg(not(target_arch = "wasm32"))]
 pub use self::{
     certificate::Certificate,
-    certificate_hash::CertificateHash,
     connector::{Connecting, WebTransportConnector},
-    datagrams::{DatagramCounts, Datagrams},
     incoming::Incoming,
     server::WebTransportServer,
     session::Session,
     session_limits::SessionLimits,
     stats::Stats,
+};
+pub use self::{
+    certificate_hash::CertificateHash,
+    datagrams::{DatagramCounts, Datagrams},
     stream::{ReceiveStream, SendStream, WebTransportStream},
 };

@@ -21,15 +21,20 @@ mod presence;
 mod sse;
 mod stack;
 mod turns;
+mod web_transport;
 
 wasm_bindgen_test_configure!(run_in_browser);
 
 /// Returns the URL of `path` at one of the server's listeners, which the query of the page names.
 fn url(listener: &str, path: &str) -> String {
+    format!("ws://{}{path}", parameter(listener))
+}
+
+/// Returns a parameter of the query of the page.
+fn parameter(name: &str) -> String {
     let query = web_sys::window().unwrap().location().search().unwrap();
     let mut pairs = query.trim_start_matches('?').split('&').filter_map(|pair| pair.split_once('='));
-    let address = pairs.find(|(name, _)| *name == listener).expect("run.mjs names the listeners").1;
-    format!("ws://{address}{path}")
+    pairs.find(|(key, _)| *key == name).expect("run.mjs names the listeners").1.to_owned()
 }
 
 fn http_url(listener: &str, path: &str) -> String {

@@ -8,9 +8,9 @@ use std::{
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use web_transport_quinn as wtq;
 
 use super::{
+    RawReceive, RawSend,
     reader::{ReadEnd, Reader},
     writer::Writer,
 };
@@ -91,8 +91,8 @@ pub struct WebTransportStream {
 }
 
 impl WebTransportStream {
-    pub(crate) fn new(session: Session, send: wtq::SendStream, receive: wtq::RecvStream, is_opener: bool) -> Self {
-        let mut writer = Writer::new(session.clone(), send);
+    pub(crate) fn new(session: Session, send: RawSend, receive: RawReceive, is_opener: bool) -> Self {
+        let mut writer = Writer::new(send, session.limits());
         if is_opener {
             writer.push_preamble();
         }

@@ -1,22 +1,10 @@
 //! The streams of a session.
 
-use std::future::Future;
-
-use web_transport_quinn::SessionError;
-
 use super::{ReceiveStream, SendStream, WebTransportStream};
 use crate::{
     Error,
     transport::{setters::in_time, webtransport::Session},
 };
-
-/// Waits for a stream. If the session ends instead, returns the peer's close frame in the error.
-async fn or_lost<T>(session: &Session, stream: impl Future<Output = Result<T, SessionError>>) -> Result<T, Error> {
-    match stream.await {
-        Ok(stream) => Ok(stream),
-        Err(reason) => Err(session.lost(reason).await),
-    }
-}
 
 impl Session {
     /// Opens a bidirectional stream, as a transport of its own.
@@ -35,7 +23,7 @@ impl Session {
     /// If the future is dropped, no stream is open. The peer may see one that was reset immediately.
     pub async fn open(&self) -> Result<WebTransportStream, Error> {
         let opening = async {
-            let (send, receive) = or_lost(self, self.quic().open_bi()).await?;
+            let (send, receive) = self.open_bi_raw().await?;
             let mut stream = WebTransportStream::new(self.clone(), send, receive, true);
             stream.opened().await?;
             Ok(stream)
@@ -56,7 +44,7 @@ impl Session {
     ///
     /// Dropping the future loses no stream.
     pub async fn accept(&self) -> Result<WebTransportStream, Error> {
-        let (send, receive) = or_lost(self, self.quic().accept_bi()).await?;
+        let (send, receive) = self.accept_bi_raw().await?;
         Ok(WebTransportStream::new(self.clone(), send, receive, false))
     }
 
@@ -93,7 +81,7 @@ impl Session {
     /// This method is as cancel safe as [`open`](Self::open).
     pub async fn open_uni(&self) -> Result<SendStream, Error> {
         let opening = async {
-            let send = or_lost(self, self.quic().open_uni()).await?;
+            let send = self.open_uni_raw().await?;
             let mut stream = SendStream::new(self.clone(), send);
             stream.opened().await?;
             Ok(stream)
@@ -112,7 +100,7 @@ impl Session {
     ///
     /// Dropping the future loses no stream.
     pub async fn accept_uni(&self) -> Result<ReceiveStream, Error> {
-        let receive = or_lost(self, self.quic().accept_uni()).await?;
+        let receive = self.accept_uni_raw().await?;
         Ok(ReceiveStream::new(self.clone(), receive))
     }
 }

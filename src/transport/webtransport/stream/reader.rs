@@ -1,23 +1,15 @@
-use std::{
-    future::Future,
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use web_transport_quinn as wtq;
 
+use super::RawReceive;
 use crate::{
     CloseCode, Error, Message, log,
-    transport::{
-        framing::Decoder,
-        signal,
-        webtransport::{Session, error},
-    },
+    transport::{framing::Decoder, signal, webtransport::Session},
 };
 
 /// The number of chunks taken from QUIC at a time. Each has the data of one packet.
-const PIECES: usize = 8;
+pub(super) const PIECES: usize = 8;
 
 /// The maximum number of times that one poll takes chunks before it lets other tasks run. QUIC does not take part in
 /// tokio's cooperative budget, and the peer decides how long a message arrives without a pause.
@@ -26,7 +18,7 @@ const AT_ONCE: usize = 32;
 /// The receiving half of a stream, which decodes messages from QUIC.
 pub(super) struct Reader {
     session: Session,
-    receive: wtq::RecvStream,
+    receive: RawReceive,
     pieces: [Bytes; PIECES],
     next: usize,
     filled: usize,
@@ -35,8 +27,6 @@ pub(super) struct Reader {
     awaits_preamble: bool,
     /// Whether no more data will arrive.
     done: bool,
-    /// The search for the session's close frame, which may have arrived with the end of the connection.
-    lost: Option<Pin<Box<dyn Future<Output = Error> + Send + Sync>>>,
 }
 
 /// The reason why there is no next message.
@@ -50,7 +40,7 @@ pub(super) enum ReadEnd {
 }
 
 impl Reader {
-    pub(super) fn new(session: Session, receive: wtq::RecvStream, awaits_preamble: bool) -> Self {
+    pub(super) fn new(session: Session, receive: RawReceive, awaits_preamble: bool) -> Self {
         Self {
             receive,
             pieces: Default::default(),
@@ -59,7 +49,6 @@ impl Reader {
             decoder: Decoder::new(session.limits().message),
             awaits_preamble,
             done: false,
-            lost: None,
             session,
         }
     }
@@ -100,15 +89,8 @@ impl Reader {
         Poll::Pending
     }
 
-    /// The future is created for each poll: it has no state, and QUIC keeps the waker per stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadEnd>> {
-        if let Some(lost) = &mut self.lost {
-            let error = ready!(lost.as_mut().poll(cx));
-            self.lost = None;
-            return Poll::Ready(Err(ReadEnd::Lost(error)));
-        }
-        let filled = ready!(pin!(self.receive.read_chunks(&mut self.pieces)).poll(cx));
-        Poll::Ready(match filled {
+        Poll::Ready(match ready!(self.receive.poll_read(cx, &mut self.pieces)) {
             Ok(Some(filled)) => {
                 (self.next, self.filled) = (0, filled);
                 signal::moved(self.pieces.iter().take(filled).map(Bytes::len).sum());
@@ -121,15 +103,9 @@ impl Reader {
                     false => ReadEnd::Lost(Error::closed("the peer ended the stream in the middle of a message")),
                 })
             }
-            Err(wtq::ReadError::SessionError(reason)) if self.session.may_hide_a_frame(&reason) => {
-                self.done = true;
-                let session = self.session.clone();
-                self.lost = Some(Box::pin(async move { session.closed().await }));
-                return self.poll_fill(cx);
-            }
             Err(error) => {
                 self.done = true;
-                Err(ReadEnd::Lost(error::read(error)))
+                Err(ReadEnd::Lost(error))
             }
         })
     }
@@ -138,7 +114,7 @@ impl Reader {
     pub(super) fn stop(&mut self, code: u32) {
         if !self.done {
             self.done = true;
-            let _ = self.receive.stop(code);
+            self.receive.stop(code);
         }
     }
 }

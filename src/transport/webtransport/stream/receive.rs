@@ -7,9 +7,11 @@ use std::{
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use web_transport_quinn as wtq;
 
-use super::reader::{ReadEnd, Reader};
+use super::{
+    RawReceive,
+    reader::{ReadEnd, Reader},
+};
 use crate::{
     CloseCode, CloseFrame, Error, Message,
     transport::{burst::Burst, signal, webtransport::Session},
@@ -30,7 +32,7 @@ pub struct ReceiveStream {
 }
 
 impl ReceiveStream {
-    pub(crate) fn new(session: Session, receive: wtq::RecvStream) -> Self {
+    pub(crate) fn new(session: Session, receive: RawReceive) -> Self {
         Self { reader: Reader::new(session, receive, true), peer_close: None, ended: false, burst: Burst::default() }
     }
 

@@ -8,9 +8,8 @@ use std::{
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use web_transport_quinn as wtq;
 
-use super::writer::Writer;
+use super::{RawSend, writer::Writer};
 use crate::{
     CloseCode, CloseFrame, Error, Message,
     transport::{closing::Closing, signal, wakers::Half, webtransport::Session},
@@ -32,8 +31,8 @@ pub struct SendStream {
 }
 
 impl SendStream {
-    pub(crate) fn new(session: Session, send: wtq::SendStream) -> Self {
-        let mut writer = Writer::new(session.clone(), send);
+    pub(crate) fn new(session: Session, send: RawSend) -> Self {
+        let mut writer = Writer::new(send, session.limits());
         writer.push_preamble();
         Self { session, writer, ended: false }
     }

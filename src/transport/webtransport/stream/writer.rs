@@ -1,29 +1,21 @@
 use std::{
     collections::VecDeque,
-    future::Future,
-    pin::{Pin, pin},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
-use web_transport_quinn::{self as wtq, generic::poll::SendStream as _};
 
+use super::RawSend;
 use crate::{
-    Error, Limits, Message,
-    transport::{
-        closing::linger,
-        framing, signal,
-        webtransport::{Session, error},
-    },
+    Error, Limits, Message, rt,
+    transport::{framing, signal},
 };
 
 /// The sending half of a stream, which passes messages to QUIC.
 pub(super) struct Writer {
-    session: Session,
-    /// QUIC's stream, taken out when this stream is dropped.
-    send: Option<wtq::SendStream>,
+    /// The stream below, taken out when this stream is dropped.
+    send: Option<RawSend>,
     outgoing: Outgoing,
-    progress: Progress,
     /// The newest ping that is not answered yet.
     pong: Option<Bytes>,
     /// Whether room was promised, which remains valid whatever else is written.
@@ -35,24 +27,19 @@ pub(super) struct Writer {
     /// Whether QUIC has the last message and the end of the stream.
     finished: bool,
     failed: Option<Error>,
-    /// The search for the session's close frame, which may have arrived with the end of the connection.
-    lost: Option<Pin<Box<dyn Future<Output = Error> + Send + Sync>>>,
 }
 
 impl Writer {
-    pub(super) fn new(session: Session, send: wtq::SendStream) -> Self {
+    pub(super) fn new(send: RawSend, limits: Limits) -> Self {
         Self {
             send: Some(send),
-            outgoing: Outgoing::new(session.limits()),
-            progress: Progress::default(),
+            outgoing: Outgoing::new(limits),
             pong: None,
             promised: false,
             owes: false,
             closing: false,
             finished: false,
             failed: None,
-            lost: None,
-            session,
         }
     }
 
@@ -132,60 +119,46 @@ impl Writer {
             self.pong = None;
             self.finished = true;
             if let Some(send) = &mut self.send {
-                // This fails if the peer has stopped the stream and is no longer interested.
-                let _ = wtq::SendStream::finish(send);
+                send.finish();
             }
         }
         self.owes = false;
         Poll::Ready(Ok(()))
     }
 
-    /// Writes some of the waiting data. The future is created for each poll: it has no state, and QUIC keeps the waker
-    /// per stream.
+    /// Writes some of the waiting data.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
-        if let Some(lost) = &mut self.lost {
-            let error = ready!(lost.as_mut().poll(cx));
-            return Poll::Ready(Err(self.fail(error)));
-        }
         let Some(send) = &mut self.send else { return Poll::Ready(Err(Error::closed("the stream is closed"))) };
-        let written = ready!(pin!(send.write_chunks(self.outgoing.chunks())).poll(cx));
-        Poll::Ready(match written {
-            Ok(written) => {
-                self.outgoing.written(written.bytes, written.chunks);
-                self.progress.given(written.bytes);
-                signal::moved(written.bytes);
+        Poll::Ready(match ready!(send.poll_write(cx, self.outgoing.chunks())) {
+            Ok(Written { bytes, chunks }) => {
+                self.outgoing.written(bytes, chunks);
+                signal::moved(bytes);
                 Ok(())
             }
-            Err(wtq::WriteError::SessionError(reason)) if self.session.may_hide_a_frame(&reason) => {
-                let session = self.session.clone();
-                self.lost = Some(Box::pin(async move { session.lost(reason).await }));
-                return self.poll_write(cx);
-            }
-            Err(error) => Err(self.fail(error::write(error))),
+            Err(error) => Err(self.fail(error)),
         })
     }
 
     fn fail(&mut self, error: Error) -> Error {
-        self.lost = None;
         self.failed = Some(error.clone());
         // A stream that the peer has stopped counts toward the maximum number of open streams until it is reset.
         self.reset(0);
         error
     }
 
-    /// Reports the progress that QUIC has made meanwhile.
+    /// Reports the progress that was made below meanwhile.
     pub(super) fn report_progress(&mut self) {
-        if self.progress.is_under_way() {
-            signal::moved(self.progress.sent_on(self.session.quic()));
+        if let Some(send) = &mut self.send {
+            send.report_progress();
         }
     }
 
     /// Returns the number of bytes that the peer does not have yet, as far as is known.
     pub(super) fn unsent(&mut self) -> u64 {
-        self.outgoing.len() as u64 + self.progress.left(self.session.quic())
+        self.outgoing.len() as u64 + self.send.as_mut().map_or(0, RawSend::unsent)
     }
 
     /// Abandons undelivered data, and reports why.
@@ -193,7 +166,7 @@ impl Writer {
         if let Some(send) = &mut self.send
             && !self.finished
         {
-            let _ = wtq::SendStream::reset(send, code);
+            send.reset(code);
         }
         self.finished = true;
         self.failed.get_or_insert_with(|| Error::closed("the stream is closed"));
@@ -201,15 +174,14 @@ impl Writer {
 
     pub(super) fn set_priority(&self, priority: i32) {
         if let Some(send) = &self.send {
-            // Has no effect on a stream that has ended.
-            let _ = wtq::SendStream::set_priority(send, priority);
+            send.set_priority(priority);
         }
     }
 
     /// Waits until the peer has acknowledged the whole stream. Returns an error if the peer stops it.
     pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match &mut self.send {
-            Some(send) => send.poll_closed(cx).map_err(error::write),
+            Some(send) => send.poll_stopped(cx),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -220,19 +192,21 @@ impl Writer {
         if !self.finished || self.failed.is_some() {
             return self.reset(0);
         }
-        let Some(send) = self.send.take() else { return };
-        if pin!(send.stopped()).poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+        let Some(mut send) = self.send.take() else { return };
+        if send.poll_stopped(&mut Context::from_waker(Waker::noop())).is_ready() {
             return;
         }
         // Without a runtime, no task can wait.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let session = self.session.clone();
-            let mut progress = std::mem::take(&mut self.progress);
-            runtime.spawn(async move {
-                linger(session.limits().close, send.stopped(), || progress.left(session.quic())).await;
-            });
+        if rt::has_runtime() {
+            rt::detach(send.linger(self.outgoing.limits.close));
         }
     }
+}
+
+/// How much of the waiting data was written: bytes, and chunks that became empty.
+pub(super) struct Written {
+    pub(super) bytes: usize,
+    pub(super) chunks: usize,
 }
 
 /// The maximum payload that is copied behind its head, in bytes, so that many small messages are one chunk for QUIC.
@@ -324,61 +298,6 @@ impl Outgoing {
     }
 }
 
-/// QUIC's progress with the bytes that a stream gave it. QUIC immediately accepts as much as the peer allows
-/// ([`SessionLimits::stream_window`](super::super::SessionLimits::stream_window), 1 MiB by default), which is half a
-/// minute of a slow line. Without this, that time would look like silence. Pure.
-///
-/// QUIC counts per connection, so this is an estimate: if other streams of the session send at the same time, it ends
-/// too early.
-#[derive(Debug, Default)]
-struct Progress {
-    /// The bytes that QUIC may still have to send.
-    left: u64,
-    /// The number of STREAM frames sent at the last check, and the bytes of all packets.
-    frames: u64,
-    bytes: u64,
-}
-
-impl Progress {
-    /// Records that QUIC accepted `bytes`.
-    fn given(&mut self, bytes: usize) {
-        self.left = self.left.saturating_add(bytes as u64);
-    }
-
-    /// Returns whether QUIC may still have data of this stream to send, so that a check is worth its cost.
-    fn is_under_way(&self) -> bool {
-        self.left > 0
-    }
-
-    /// Returns how many bytes the connection has sent since the last check.
-    fn sent_on(&mut self, connection: &wtq::Session) -> usize {
-        let stats = quinn::Connection::stats(connection);
-        self.sent(stats.frame_tx.stream, stats.udp_tx.bytes)
-    }
-
-    /// Returns how many bytes QUIC may still have to send.
-    fn left(&mut self, connection: &wtq::Session) -> u64 {
-        if self.is_under_way() {
-            self.sent_on(connection);
-        }
-        self.left
-    }
-
-    /// Takes the connection's current counts, and returns how many bytes were sent since the last check. The result is
-    /// zero if there was no STREAM frame (only acknowledgements, keep-alives): those are also sent to a peer that reads
-    /// nothing.
-    fn sent(&mut self, frames: u64, bytes: u64) -> usize {
-        let (had_frames, had_bytes) = (self.frames, self.bytes);
-        (self.frames, self.bytes) = (frames, bytes);
-        if frames == had_frames {
-            return 0;
-        }
-        let sent = bytes.saturating_sub(had_bytes);
-        self.left = self.left.saturating_sub(sent);
-        usize::try_from(sent).unwrap_or(usize::MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -452,25 +371,5 @@ mod tests {
         assert!(!outgoing.has_room());
         write(&mut outgoing, 100, &mut Vec::new());
         assert!(outgoing.has_room());
-    }
-
-    #[test]
-    fn a_stream_that_gave_nothing_has_nothing_under_way() {
-        let mut progress = Progress::default();
-        assert!(!progress.is_under_way());
-        progress.given(1000);
-        assert!(progress.is_under_way());
-        assert_eq!(progress.sent(1, 1100), 1100);
-        assert!(!progress.is_under_way());
-    }
-
-    #[test]
-    fn packets_without_data_are_no_progress() {
-        let mut progress = Progress::default();
-        progress.given(100_000);
-        assert_eq!(progress.sent(10, 12_000), 12_000);
-        assert_eq!(progress.sent(10, 12_040), 0, "a keep-alive");
-        assert_eq!(progress.sent(11, 13_240), 1_200);
-        assert!(progress.is_under_way());
     }
 }
