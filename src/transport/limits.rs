@@ -56,6 +56,7 @@ pub(super) use limit_setters;
 /// | transport | outgoing | incoming |
 /// |---|---|---|
 /// | WebSocket | `write_buffer` and one message | one message; 64 KiB that the connections of a thread share |
+/// | WebSocket over HTTP/2 | the same, and 128 KiB in hyper | the same, and the window of its stream |
 /// | WebSocket in a page | the same, in the browser | 16 MiB (`WebSocketConnector::incoming_bytes`), and one message |
 /// | SSE + POST, server | `write_buffer` and one message | `write_buffer` or 1024 messages, and one message |
 /// | SSE + POST, client | `write_buffer` and one message, until they are acknowledged | one message and 64 KiB |

@@ -14,6 +14,7 @@ mod flood;
 mod frames;
 mod heads;
 mod heartbeat;
+mod http2;
 mod keys;
 mod memory;
 mod proxies;

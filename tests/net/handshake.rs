@@ -10,8 +10,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{Request, Response, StatusCode, header, request};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -24,7 +28,7 @@ use tower_transport::{
         AuthLayer, Claims, Credentials, ExpiryLayer, FirstMessageGuard, FirstMessageLayer, JwtKey, JwtRules,
         JwtVerifier, Reason, Token, TokenRequest, Tokens, forbidden,
     },
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketService},
+    transport::websocket::{Http2, WebSocket, WebSocketConnector, WebSocketService},
 };
 
 const RSA_PUBLIC: &[u8] = include_bytes!("../fixtures/auth/rsa_public.pem");
@@ -56,7 +60,11 @@ where
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
             let service = TowerToHyperService::new(service.clone());
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
+            tokio::spawn(async move {
+                let mut http = auto::Builder::new(TokioExecutor::new());
+                http.http2().enable_connect_protocol();
+                let _ = http.serve_connection_with_upgrades(TokioIo::new(tcp), service).await;
+            });
         }
     });
     address
@@ -66,17 +74,25 @@ where
 async fn greeter(guard: AuthGuardLayer<JwtVerifier>) -> SocketAddr {
     let greet = |mut socket: WebSocket, parts: request::Parts| async move {
         let name = parts.extensions.get::<Claims>().and_then(|claims| claims.subject.clone());
-        let greeting = format!("{} {:?} {:?}", name.unwrap_or_default(), parts.uri, socket.subprotocol());
+        let path = parts.uri.path_and_query().unwrap();
+        let greeting = format!("{} {path} {:?}", name.unwrap_or_default(), socket.subprotocol());
         let _ = socket.send_message(Message::text(greeting)).await;
         let _ = socket.close(None).await;
     };
     listen(guard.layer(WebSocketService::new(greet).subprotocol("v1").unwrap())).await
 }
 
-/// The server's response to a client that sends this request.
+/// The server's response to a client that sends this request, which is the same over HTTP/1.1 and HTTP/2.
 async fn greeting(request: Request<()>) -> Result<String, Error> {
-    let mut socket = WebSocketConnector::new().oneshot(request).await?.into_body();
-    Ok(socket.receive_message().await.unwrap()?.as_text().unwrap().to_owned())
+    let greeting = async |connector: WebSocketConnector| {
+        let mut socket = connector.oneshot(request.clone()).await?.into_body();
+        Ok::<_, Error>(socket.receive_message().await.unwrap()?.as_text().unwrap().to_owned())
+    };
+    let first = greeting(WebSocketConnector::new()).await;
+    let second = greeting(WebSocketConnector::new().http2(Http2::new().prior_knowledge())).await;
+    let [one, other] = [&first, &second].map(|greeting| greeting.as_ref().map_err(Error::status));
+    assert_eq!(one, other);
+    first
 }
 
 fn to(address: SocketAddr, path: &str) -> request::Builder {
@@ -296,23 +312,26 @@ async fn connections_are_counted_until_they_end_in_total_and_by_key() {
         while let Some(Ok(_)) = socket.receive_message().await {}
     });
     let key = |parts: &request::Parts| parts.headers.get("x-key").cloned();
-    let limit = ConnectionLimitLayer::new(3).per_key(2, key);
-    let address = listen(limit.layer(upgrade)).await;
-    let connect = async |key: &str| {
-        let request = to(address, "/").header("x-key", key).body(()).unwrap();
-        WebSocketConnector::new().oneshot(request).await.map(Response::into_body)
-    };
-    let (first, _second) = (connect("a").await.unwrap(), connect("a").await.unwrap());
-    assert_eq!(connect("a").await.unwrap_err().status(), Some(StatusCode::TOO_MANY_REQUESTS));
-    let _third = connect("b").await.unwrap();
-    assert_eq!(connect("c").await.unwrap_err().status(), Some(StatusCode::SERVICE_UNAVAILABLE));
-    assert_eq!(limit.connections(), 3);
-    drop(first);
-    while limit.connections() > 2 {
-        tokio::task::yield_now().await;
+    for connector in [WebSocketConnector::new(), WebSocketConnector::new().http2(Http2::new().prior_knowledge())] {
+        let limit = ConnectionLimitLayer::new(3).per_key(2, key);
+        let address = listen(limit.layer(upgrade.clone())).await;
+        let connect = async |key: &str| {
+            let request = to(address, "/").header("x-key", key).body(()).unwrap();
+            connector.clone().oneshot(request).await.map(Response::into_body)
+        };
+        let (first, _second) = (connect("a").await.unwrap(), connect("a").await.unwrap());
+        assert_eq!(connect("a").await.unwrap_err().status(), Some(StatusCode::TOO_MANY_REQUESTS));
+        let _third = connect("b").await.unwrap();
+        assert_eq!(connect("c").await.unwrap_err().status(), Some(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(limit.connections(), 3);
+        drop(first);
+        while limit.connections() > 2 {
+            tokio::task::yield_now().await;
+        }
+        connect("a").await.unwrap();
     }
-    connect("a").await.unwrap();
 }
+
 #[tokio::test]
 async fn the_guard_is_a_layer_of_an_axum_router() {
     use axum::{Extension, Router, response::Response, routing::any};

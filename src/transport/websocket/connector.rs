@@ -153,8 +153,9 @@ impl<D> WebSocketConnector<D> {
     /// Opens WebSockets within HTTP/2 connections (RFC 8441), if the server accepts that: those of this connector and
     /// its clones to one server share a connection, with one TCP and one TLS handshake. Off by default.
     ///
-    /// Use it for many WebSockets to one server. For a few, HTTP/1.1 is faster: a round trip takes about twice the time
-    /// over a shared connection, and a lost packet stops all of its WebSockets.
+    /// Use it for many WebSockets to one server. For a few, HTTP/1.1 is faster: a round trip over a shared connection
+    /// takes several times as long ([`docs/benchmarks.md`](crate::guide::benchmarks)), and a lost packet stops all of its
+    /// WebSockets.
     ///
     /// - **First connection**: attempts that start while a connection is being made wait for it and share it.
     /// - **Room**: a connection takes as many WebSockets as the server allows, and at most

@@ -56,6 +56,11 @@ const ASKING: usize = 16;
 /// The bytes of one stream that wait in h2 below a full window.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// The window of a connection permits at least as much as this number of streams. h2 also limits what small frames cost
+/// beyond their bytes: 256 bytes each, half of the window for the whole connection, which it closes otherwise. A server
+/// that fills one window with frames of 3 bytes, the smallest ones with data, must not close the other WebSockets.
+const STREAMS: usize = 170;
+
 /// The limit of streams until the server has sent its own. No server can send this value.
 const UNKNOWN: usize = usize::MAX - 1;
 
@@ -308,7 +313,7 @@ impl Connection {
     /// Starts HTTP/2 over a connected stream.
     async fn start(socket: Socket, settings: Http2, limits: &Limits) -> Result<Self, Error> {
         let shared = Arc::new(Shared::default());
-        let streams = u32::try_from(settings.per_connection).unwrap_or(u32::MAX);
+        let streams = u32::try_from(settings.per_connection.max(STREAMS)).unwrap_or(u32::MAX);
         let (sender, http) = http2::Builder::new(Executor(shared.clone()))
             .timer(TokioTimer::new())
             .initial_max_send_streams(UNKNOWN)

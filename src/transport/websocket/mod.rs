@@ -22,6 +22,13 @@
 //! waits at most [`Limits::close`](crate::Limits::close), a handshake at most
 //! [`Limits::handshake`](crate::Limits::handshake).
 //!
+//! # HTTP/2
+//!
+//! With the feature `http2`, a WebSocket may be a stream of an HTTP/2 connection (RFC 8441). [`WebSocketService`] and
+//! `WebSocketHandshake` accept it with the same handler, and `WebSocketConnector::http2` shares connections. Everything on
+//! this page applies to both. Two things differ: the sink also waits for the window of the stream, and a flush waits
+//! until hyper has the bytes.
+//!
 //! # Graceful shutdown
 //!
 //! [`Drain`](crate::transport::Drain) is one handle for all connections of a server. It rejects new handshakes, makes

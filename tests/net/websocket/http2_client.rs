@@ -3,7 +3,6 @@
 use super::http2::echoing;
 use std::{
     convert::Infallible,
-    future::poll_fn,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -481,18 +480,13 @@ async fn a_connection_that_went_silent_is_given_up_by_a_ping() {
     assert!((20..=50).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
-/// Fifty WebSockets share a connection; the server's handler of one reads nothing, and its client does not either.
-#[tokio::test]
-async fn one_websocket_that_stalls_does_not_stop_the_other_49() {
-    let service = WebSocketService::new(|socket: WebSocket, parts: request::Parts| async move {
-        match parts.uri.path() {
-            "/stalled" => {
-                // It sends until nothing more is taken, and reads nothing.
-                let mut socket = socket;
-                let flood = async { while socket.send_message(Message::binary(vec![7; 10_000])).await.is_ok() {} };
-                let _ = timeout(Duration::from_secs(30), flood).await;
-            }
-            _ => echo(socket).await,
+/// Fifty WebSockets share a connection. One is not read by its ends, and each fills the other's window.
+async fn others_are_unchanged_beside_a_stalled_one(size: usize) {
+    let service = WebSocketService::new(move |mut socket: WebSocket, parts: request::Parts| async move {
+        if parts.uri.path() == "/stalled" {
+            while socket.send_message(Message::binary(vec![7; size])).await.is_ok() {}
+        } else {
+            echo(socket).await;
         }
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -514,15 +508,18 @@ async fn one_websocket_that_stalls_does_not_stop_the_other_49() {
     let connector = connector();
     let mut stalled = connector.connect(&format!("ws://{address}/stalled")).await.unwrap();
     let mut others = within(opened(&connector, &format!("ws://{address}/"), 49)).await;
-    let mut sent = 0;
-    let message = Message::binary(vec![7; 10_000]);
-    while timeout(Duration::from_millis(500), poll_fn(|cx| stalled.poll_ready_unpin(cx))).await.is_ok() {
-        stalled.start_send_unpin(message.clone()).unwrap();
-        sent += message.len();
+    let (mut sent, mut number) = (0, 0);
+    // A flush for each message makes a frame of each.
+    let mut flush = async || {
+        stalled.feed(Message::binary(vec![7; size])).await.unwrap();
+        sent += size;
+        number += 1;
+        stalled.flush().await.unwrap();
         assert!(sent < 64 << 20, "nothing stops the sink");
-    }
-    println!("the stalled WebSocket took {sent} bytes");
-    assert!(sent <= 256 * 1024 + 5 * 16 * 1024 + Limits::new().write_buffer + 2 * 10_000, "{sent}");
+    };
+    while timeout(Duration::from_millis(500), flush()).await.is_ok() {}
+    println!("the stalled WebSocket took {number} messages of {size} bytes, {sent} in total");
+    assert!(sent <= 256 * 1024 + 5 * 16 * 1024 + Limits::new().write_buffer + 2 * size, "{sent}");
     within(join_all(others.iter_mut().map(async |socket| {
         for _ in 0..3 {
             echoes(socket).await;
@@ -530,4 +527,17 @@ async fn one_websocket_that_stalls_does_not_stop_the_other_49() {
     })))
     .await;
     assert_eq!(connections.load(SeqCst), 1);
+    // It is alive, too.
+    let first = within(stalled.receive_message()).await.unwrap().unwrap();
+    assert_eq!(first.len(), size);
+}
+
+#[tokio::test]
+async fn one_websocket_that_stalls_does_not_stop_the_other_49() {
+    others_are_unchanged_beside_a_stalled_one(10_000).await;
+}
+
+#[tokio::test]
+async fn one_websocket_that_stalls_with_single_bytes_does_not_stop_the_other_49() {
+    others_are_unchanged_beside_a_stalled_one(1).await;
 }

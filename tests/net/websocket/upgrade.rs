@@ -6,7 +6,7 @@ use support::serve::serve_axum;
 use tower::ServiceExt;
 use tower_transport::{
     Error, Limits, Message, TransportExt,
-    transport::websocket::{WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketService},
+    transport::websocket::{Http2, WebSocket, WebSocketConnector, WebSocketHandshake, WebSocketService},
 };
 
 async fn say(mut socket: WebSocket, what: String) {
@@ -18,7 +18,7 @@ fn upgrade() -> WebSocketService<
     impl FnOnce(WebSocket, http::request::Parts) -> futures_util::future::BoxFuture<'static, ()> + Clone + Send + 'static,
 > {
     WebSocketService::new(|socket, parts: http::request::Parts| {
-        Box::pin(say(socket, format!("by service at {}", parts.uri))) as _
+        Box::pin(say(socket, format!("by service at {}", parts.uri.path()))) as _
     })
 }
 
@@ -40,12 +40,23 @@ async fn app() -> String {
     .to_string()
 }
 
+/// The answer, which is the same over HTTP/1.1 and HTTP/2.
 async fn hear(url: &str, origin: Option<&str>) -> Result<String, Error> {
+    let plain = WebSocketConnector::new();
+    let heard = hear_over(plain.clone(), url, origin).await;
+    let over_http2 = hear_over(plain.http2(Http2::new().prior_knowledge()), url, origin).await;
+    let [first, second] =
+        [&heard, &over_http2].map(|heard| heard.as_ref().map_err(|e| (e.status(), e.response_body())));
+    assert_eq!(first, second);
+    heard
+}
+
+async fn hear_over(connector: WebSocketConnector, url: &str, origin: Option<&str>) -> Result<String, Error> {
     let mut request = Request::get(url);
     if let Some(origin) = origin {
         request = request.header(header::ORIGIN, origin);
     }
-    let mut socket = WebSocketConnector::new().oneshot(request.body(()).unwrap()).await?.into_body();
+    let mut socket = connector.oneshot(request.body(()).unwrap()).await?.into_body();
     let said = socket.receive_message().await.unwrap()?;
     socket.close(None).await?;
     Ok(said.as_text().unwrap().to_owned())
