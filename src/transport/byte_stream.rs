@@ -7,7 +7,8 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{CloseCode, Error, Message, Transport};
+use super::signal::{self, Mark};
+use crate::{CloseCode, CloseFrame, Error, Message, Transport};
 
 /// The size of the messages that long writes are divided into, in bytes, by default.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -64,6 +65,13 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// | a close with another code | [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) |
 /// | a text message | [`InvalidData`](io::ErrorKind::InvalidData) |
 /// | an error of the transport | that error |
+/// | nothing, because a connection below was lost and its session did not resume | [`ConnectionReset`] |
+///
+/// The last line is of a transport that reconnects. It begins a new session after the server was restarted or the
+/// session expired, and goes on. Bytes may be lost then, so both directions end, even if no message is missing. Make a
+/// new stream. A connection that is replaced within its session is not noticed.
+///
+/// [`ConnectionReset`]: io::ErrorKind::ConnectionReset
 ///
 /// A protocol that must tell a complete stream from one that was cut short marks its end itself, as HTTP and TLS do.
 ///
@@ -71,6 +79,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 ///
 /// An I/O error of this stream contains an [`Error`], and `Error::from(io_error)` recovers it. After an error, the
 /// direction has ended: every later read or write returns the error again. No byte is lost or repeated silently.
+/// `poll_shutdown` then closes the transport with code 1011, so that the peer's read fails as well, and returns the
+/// error.
 ///
 /// # Cancel safety
 ///
@@ -100,13 +110,15 @@ enum Reading {
 ///                                                               once Reading::Ended
 /// ```
 ///
-/// A failed write leads to `Failed` from everywhere.
+/// A failed write, or the loss of a connection, leads to `Failed` from everywhere but `Closed`. A shutdown leads from
+/// there to `Aborted`.
 enum Writing {
     Open,
     Marked,
     Ended,
     Closed,
     Failed(Error),
+    Aborted(Error),
 }
 
 impl<T> ByteStream<T> {
@@ -167,7 +179,8 @@ where
                     return Poll::Ready(Ok(()));
                 }
             }
-            match ready!(Pin::new(&mut self.transport).poll_next(cx)) {
+            let Some(polled) = self.watched(|transport| transport.poll_next(cx)) else { continue };
+            match ready!(polled) {
                 Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => self.reading = Reading::Ended,
                 Some(Ok(Message::Binary(bytes))) => self.chunk = bytes,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -191,6 +204,26 @@ where
         Poll::Ready(Ok(()))
     }
 
+    /// Polls the transport. Returns `None` if a connection below was lost with its session: both directions have failed
+    /// then, and the result belongs to another connection.
+    fn watched<R>(&mut self, poll: impl FnOnce(Pin<&mut T>) -> R) -> Option<R> {
+        let mark = Mark::now();
+        let polled = poll(Pin::new(&mut self.transport));
+        if !mark.has_lost() {
+            return Some(polled);
+        }
+        let error = Error::closed(
+            "a connection below the stream of bytes was lost and not resumed, and bytes may be lost with it",
+        );
+        if let Reading::Open = self.reading {
+            self.reading = Reading::Failed(error.clone());
+        }
+        if !matches!(self.writing, Writing::Failed(_) | Writing::Aborted(_)) {
+            self.writing = Writing::Failed(error);
+        }
+        None
+    }
+
     /// Closes the transport after both directions have ended. Everything has arrived by then, so a peer that is gone
     /// already is no failure.
     fn poll_close_transport(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -203,18 +236,30 @@ where
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.writing {
             Writing::Open => {}
-            Writing::Failed(error) => return Poll::Ready(Err(error.clone().into())),
+            Writing::Failed(error) | Writing::Aborted(error) => return Poll::Ready(Err(error.clone().into())),
             Writing::Marked | Writing::Ended | Writing::Closed => {
                 return Poll::Ready(Err(Error::closed("this end of the stream of bytes was shut down").into()));
             }
         }
-        let ready = ready!(Pin::new(&mut self.transport).poll_ready(cx));
-        Poll::Ready(self.written(ready))
+        match self.watched(|transport| transport.poll_ready(cx)) {
+            Some(polled) => polled.map(|ready| self.written(ready)),
+            None => Poll::Ready(self.failure()),
+        }
     }
 
     fn send(&mut self, bytes: Bytes) -> io::Result<()> {
-        let sent = Pin::new(&mut self.transport).start_send(Message::Binary(bytes));
-        self.written(sent)
+        match self.watched(|transport| transport.start_send(Message::Binary(bytes))) {
+            Some(sent) => self.written(sent),
+            None => self.failure(),
+        }
+    }
+
+    /// Returns the error of the outgoing direction, if it has failed.
+    fn failure(&self) -> io::Result<()> {
+        match &self.writing {
+            Writing::Failed(error) | Writing::Aborted(error) => Err(error.clone().into()),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the error of a write: what comes after a gap must not be written.
@@ -298,12 +343,14 @@ where
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.writing {
-            Writing::Failed(error) => return Poll::Ready(Err(error.clone().into())),
+            Writing::Failed(_) | Writing::Aborted(_) => return Poll::Ready(self.failure()),
             Writing::Ended | Writing::Closed => return Poll::Ready(Ok(())),
             Writing::Open | Writing::Marked => {}
         }
-        let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
-        Poll::Ready(self.written(flushed))
+        match self.watched(|transport| transport.poll_flush(cx)) {
+            Some(polled) => polled.map(|flushed| self.written(flushed)),
+            None => Poll::Ready(self.failure()),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -320,7 +367,16 @@ where
                 }
                 Writing::Ended if matches!(self.reading, Reading::Ended) => ready!(self.poll_close_transport(cx)),
                 Writing::Ended | Writing::Closed => return Poll::Ready(Ok(())),
-                Writing::Failed(error) => return Poll::Ready(Err(error.clone().into())),
+                Writing::Failed(error) => {
+                    let error = error.clone();
+                    let frame = CloseFrame::new(CloseCode::INTERNAL, "the stream of bytes failed");
+                    let this = &mut *self;
+                    let close = || Pin::new(&mut this.transport).poll_close(cx);
+                    // The transport may have ended already.
+                    let _ = ready!(signal::with_close_frame(Some(&frame), close));
+                    self.writing = Writing::Aborted(error);
+                }
+                Writing::Aborted(_) => return Poll::Ready(self.failure()),
             }
         }
     }

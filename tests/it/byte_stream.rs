@@ -1,6 +1,10 @@
 //! A transport of binary messages as a stream of bytes.
 
-use std::io::{ErrorKind, IoSlice};
+use std::{
+    io::{ErrorKind, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use proptest::prelude::*;
@@ -180,6 +184,79 @@ async fn a_peer_that_is_gone_after_both_directions_have_ended_is_no_error() {
     drop(there);
     assert_eq!(here.read(&mut [0; 8]).await.unwrap(), 0);
     here.shutdown().await.unwrap();
+}
+
+/// A channel whose next poll reports that a connection was lost.
+struct Losing {
+    channel: Channel<Message, Message>,
+    loses: bool,
+}
+
+impl Losing {
+    fn poll<R>(&mut self, poll: impl FnOnce(Pin<&mut Channel<Message, Message>>) -> R) -> R {
+        if std::mem::take(&mut self.loses) {
+            tower_transport::transport::signal::connection_lost();
+        }
+        poll(Pin::new(&mut self.channel))
+    }
+}
+
+impl futures_util::Stream for Losing {
+    type Item = Result<Message, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(|channel| channel.poll_next(cx))
+    }
+}
+
+impl futures_util::Sink<Message> for Losing {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll(|channel| channel.poll_ready(cx))
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, item: Message) -> Result<(), Error> {
+        Pin::new(&mut self.channel).start_send(item)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll(|channel| channel.poll_flush(cx))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Pin::new(&mut self.channel).poll_close(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_ends_both_directions_whichever_polled() {
+    for half in ["read", "write", "flush", "shutdown"] {
+        let (here, mut there) = channel(8);
+        let mut stream = Losing { channel: here, loses: false }.into_io();
+        there.send(Message::binary("before")).await.unwrap();
+        assert_eq!(stream.fill_buf().await.unwrap(), b"before");
+        there.send(Message::binary("of another connection")).await.unwrap();
+        stream.get_mut().loses = true;
+        let failed = match half {
+            "read" => {
+                stream.consume(6);
+                stream.read(&mut [0; 9]).await.map(drop)
+            }
+            "write" => stream.write_all(b"x").await,
+            "flush" => stream.flush().await,
+            _ => stream.shutdown().await,
+        };
+        assert_eq!(failed.unwrap_err().kind(), ErrorKind::ConnectionReset, "{half}");
+        // Bytes that came before are still good.
+        let mut read = Vec::new();
+        assert!(stream.read_to_end(&mut read).await.is_err(), "{half}");
+        assert_eq!(read, if half == "read" { &b""[..] } else { b"before" }, "{half}");
+        assert!(stream.write(b"x").await.is_err() && stream.flush().await.is_err(), "{half}");
+        assert!(stream.shutdown().await.is_err() && stream.shutdown().await.is_err(), "{half}");
+        assert!(there.next().await.is_none(), "no byte for another connection, after {half}");
+        assert_eq!(there.close_frame().map(|frame| frame.code()), Some(CloseCode::INTERNAL), "{half}");
+    }
 }
 
 #[tokio::test]
