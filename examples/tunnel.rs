@@ -140,7 +140,9 @@ async fn demonstrate() -> Result<(), BoxError> {
         tcp.write_all(format!("{read} bytes").as_bytes()).await
     });
     let mut tcp = TcpStream::connect(to_client).await?;
-    tcp.write_all(&vec![7; BYTES]).await?;
+    // Bytes that compress badly.
+    let bytes: Vec<_> = (0..BYTES as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8).collect();
+    tcp.write_all(&bytes).await?;
     tcp.shutdown().await?;
     let mut answer = String::new();
     tcp.read_to_string(&mut answer).await?;

@@ -18,6 +18,7 @@ pages! {
     browser "guide/browser.md"
     deployment "guide/deployment.md"
     cookbook "guide/cookbook.md"
+    tunnels "guide/tunnels.md"
     testing "guide/testing.md"
     faq "guide/faq.md"
     comparison "guide/comparison.md"

@@ -20,6 +20,17 @@ use tower_transport::{
     stack::{OptimizedBuilder, OptimizedTransport},
 };
 
+#[test]
+fn the_guide_shows_the_code_of_the_examples() {
+    let guide = include_str!("../../../docs/guide/tunnels.md");
+    let example = include_str!("../../../examples/grpc/main.rs");
+    let shown: Vec<_> = guide.split("```rust,ignore\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(shown.len(), 2);
+    for code in shown {
+        assert!(example.contains(code), "the example has other code than the guide: {code}");
+    }
+}
+
 const CUTS: usize = 1_000;
 
 fn builder() -> OptimizedBuilder {
