@@ -1,6 +1,7 @@
 // node measure.mjs FOLDER
-// Prints the size and the speed of the client in FOLDER (made by wasm-bindgen and wasm-opt) next to their goals. It does
-// not fail when a goal is missed: a busy machine is no fault of the client.
+// Prints the size and the speed of the client in FOLDER (made by wasm-bindgen and wasm-opt) next to their goals. It fails
+// when the size misses its goal. It does not when the speed does: a busy machine is no fault of the client.
+// With $SIZE_ONLY it prints the size alone.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +12,9 @@ import { serve, start, stop, until } from "./support.mjs";
 const [folder] = process.argv.slice(2);
 const BYTES = 1024;
 const ROUNDS = 2000;
+const MOST_KIB = 120;
+/** How often both ways are measured. */
+const RUNS = 5;
 
 function goal(what, value, most, unit) {
   const verdict = value <= most ? "met" : "MISSED";
@@ -18,7 +22,9 @@ function goal(what, value, most, unit) {
 }
 
 const wasm = readFileSync(join(folder, "measured_bg.wasm"));
-goal("client with JSON, reconnect, resume and heartbeat, gzipped", gzipSync(wasm, { level: 9 }).length / 1024, 120, "KiB");
+const size = gzipSync(wasm, { level: 9 }).length / 1024;
+goal("client with JSON, reconnect, resume and heartbeat, gzipped", size, MOST_KIB, "KiB");
+if (size > MOST_KIB || process.env.SIZE_ONLY) process.exit(size > MOST_KIB ? 1 : 0);
 
 const PAGE = `<!doctype html><script type="module">
 import init, * as client from "./measured.js";
@@ -37,12 +43,28 @@ globalThis.bare = async (url, count, bytes) => {
   socket.close();
   return (performance.now() - start) / count;
 };
-globalThis.longest = 0;
-new PerformanceObserver((list) => {
-  for (const { duration } of list.getEntries()) globalThis.longest = Math.max(globalThis.longest, duration);
-}).observe({ type: "longtask" });
 globalThis.ready = true;
 </script>`;
+/** The tasks of the pages' main threads while `script` runs, in microseconds of the clock and of the processor. */
+async function trace(browser, script) {
+  const events = [];
+  const ended = new Promise((resolve) => {
+    browser.onevent = ({ method, params }) => {
+      if (method === "Tracing.dataCollected") events.push(...params.value);
+      if (method === "Tracing.tracingComplete") resolve();
+    };
+  });
+  const traceConfig = { includedCategories: ["toplevel", "disabled-by-default-devtools.timeline"] };
+  await browser.call("Tracing.start", { transferMode: "ReportEvents", traceConfig });
+  await script();
+  await browser.call("Tracing.end");
+  await ended;
+  const thread = ({ pid, tid }) => `${pid}:${tid}`;
+  const names = events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain");
+  const mains = new Set(names.map(thread));
+  return events.filter((event) => event.tdur && event.name.endsWith("RunTask") && mains.has(thread(event)));
+}
+
 const http = await serve(folder, { "": PAGE });
 const temporary = mkdtempSync(join(tmpdir(), "page-"));
 let browser;
@@ -65,11 +87,19 @@ try {
   console.log(`round trip of ${BYTES} bytes: ${micros(best.bare)} of bare JavaScript, ${micros(best.ours)} of the transport,`);
   console.log(`  ${micros(best.layers)} through JSON, reconnect, resume, heartbeat and a driver`);
   goal("round trip of the transport to bare JavaScript", best.ours / best.bare, 1.3, "x");
-  await tab.evaluate("globalThis.longest = 0");
-  const time = await tab.evaluate(`client.both_ways(${url("/resume")}, 10000)`);
-  await tab.evaluate("new Promise((resolve) => setTimeout(resolve, 200))");
-  console.log(`10,000 messages each way: ${Math.round(time)} ms`);
-  goal("the longest task of it", await tab.evaluate("globalThis.longest"), 50, "ms");
+  // A task takes longer by the clock when other programs have the processor meanwhile.
+  const longest = { clock: 0, processor: 0 };
+  const times = [];
+  for (let run = 0; run < RUNS; run++) {
+    const tasks = await trace(browser, async () => times.push(await tab.evaluate(`client.both_ways(${url("/resume")}, 10000)`)));
+    for (const { dur, tdur } of tasks) {
+      longest.clock = Math.max(longest.clock, dur / 1000);
+      longest.processor = Math.max(longest.processor, tdur / 1000);
+    }
+  }
+  console.log(`10,000 messages each way, ${RUNS} times: ${times.map(Math.round).join(", ")} ms`);
+  goal("the longest task of it, by the processor", longest.processor, 50, "ms");
+  goal("the longest task of it, by the clock", longest.clock, 50, "ms");
   isDone = true;
 } catch (error) {
   console.error(String(error));
