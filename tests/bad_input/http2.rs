@@ -441,8 +441,8 @@ async fn fifty_websockets_of_one_connection_beside_fifty_connections() {
             .await;
             let together = start.elapsed();
             println!(
-                "{round} {name}: connected in {connected:?}; {} KiB at most each, both ends; one round trip {:?}; all at \
-                 once {:?} a round trip",
+                "{round} {name}: connected in {connected:?}; {} KiB at most each; a round trip alone {:?}, of all at \
+                 once {:?}",
                 growth.peak() / COUNT / KIB,
                 times[times.len() / 2],
                 together / 100 / COUNT as u32,

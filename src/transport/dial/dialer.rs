@@ -311,8 +311,8 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 pub(super) const HTTP_2: &[u8] = b"h2";
 
 /// Returns the caller's configuration for connections that speak HTTP/1.1. A configuration shared with an HTTP/2 client
-/// offers `h2`, which a server may choose and which is not supported here. The TLS session store stays shared with the
-/// original.
+/// offers `h2`, which a server may choose and which only `secure_http2` expects. The TLS session store stays shared with
+/// the original.
 #[cfg(feature = "tls")]
 fn with_own_alpn(config: Arc<ClientConfig>) -> Arc<ClientConfig> {
     match &*config.alpn_protocols {

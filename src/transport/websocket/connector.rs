@@ -221,7 +221,7 @@ impl<D: Dial> WebSocketConnector<D> {
                 let offer = self.with_extensions(Offer::over_http2(request.clone(), &target, &self.subprotocols)?);
                 let dialing = (self.dialer.clone(), &self.tls, &target);
                 match open_http2(pool, dialing, offer, self.limits).await? {
-                    Opened::Http2(response) => return Ok(response),
+                    Opened::Http2(response) => return Ok(*response),
                     Opened::Http1(socket) => socket,
                 }
             }
@@ -242,7 +242,7 @@ impl<D: Dial> WebSocketConnector<D> {
 
 #[cfg(feature = "http2")]
 enum Opened {
-    Http2(Response<WebSocket>),
+    Http2(Box<Response<WebSocket>>),
     /// The server is asked over HTTP/1.1, over this stream if there is one.
     Http1(Option<Socket>),
 }
@@ -266,7 +266,10 @@ async fn open_http2<D: Dial>(
         };
         attempts += 1;
         match grant.connect(offer.request.clone(), &limits).await {
-            Ok((answer, socket)) => return accept(answer, socket, Bytes::new(), offer, limits).map(Opened::Http2),
+            Ok((answer, socket)) => {
+                let response = accept(answer, socket, Bytes::new(), offer, limits)?;
+                return Ok(Opened::Http2(Box::new(response)));
+            }
             Err(Unopened::Unprocessed(_)) if attempts < ATTEMPTS => {}
             Err(Unopened::Unprocessed(error) | Unopened::Failed(error)) => return Err(error),
             Err(Unopened::Http1) => {

@@ -25,8 +25,8 @@
 //! # HTTP/2
 //!
 //! With the feature `http2`, a WebSocket may be a stream of an HTTP/2 connection (RFC 8441). [`WebSocketService`] and
-//! `WebSocketHandshake` accept it with the same handler, and `WebSocketConnector::http2` shares connections. Everything on
-//! this page applies to both. Two things differ: the sink also waits for the window of the stream, and a flush waits
+//! `WebSocketHandshake` accept it with the same handler, and `WebSocketConnector::http2` shares connections. Everything
+//! on this page applies to both. Two things differ: the sink also waits for the window of the stream, and a flush waits
 //! until hyper has the bytes.
 //!
 //! # Graceful shutdown

@@ -72,7 +72,7 @@ use crate::{
 /// | [`Socket`] | TCP or TLS | a stream of the connection; [`Socket::tcp`] is `None` |
 /// | a flush | the operating system has all bytes | hyper has them, and sends them as the peer permits |
 ///
-/// The HTTP server has to announce it: in hyper, `enable_connect_protocol` of the HTTP/2 builder. `axum::serve` does, if
+/// The HTTP server has to announce it: in hyper, `enable_connect_protocol` of the HTTP/2 builder. `axum::serve` does if
 /// axum's feature `http2` is on. The guide `deployment` has a server with the limits that an open port needs.
 ///
 /// # Backpressure
