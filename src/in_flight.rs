@@ -91,6 +91,12 @@ where
     /// Adds a future and polls it. Before it waits, the task calls [`poll`](Self::poll), which registers for later
     /// wakes.
     pub(crate) fn push(&mut self, tag: Tag, future: F) -> Result<(), E> {
+        let index = self.insert(tag, future);
+        self.poll_future(index)
+    }
+
+    /// Adds a future without polling it. Returns its slot, which it keeps until its answer is taken.
+    pub(crate) fn insert(&mut self, tag: Tag, future: F) -> usize {
         let index = self.free.pop().unwrap_or_else(|| self.add_slot());
         if let Some(slot) = self.slots.get_mut(index) {
             slot.future.set(Some(future));
@@ -101,7 +107,17 @@ where
         }
         // A wake left over from the previous future stays queued. An index is therefore in the queue at most once, even
         // if immediately ready futures come and go between two calls of `poll`.
-        self.poll_future(index)
+        index
+    }
+
+    /// Drops the future in a slot, if it is not finished. Only for a set that is not in order.
+    #[cfg(feature = "peer")]
+    pub(crate) fn cancel(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.future.is_some()) else { return };
+        // Dropped before the slot is free: the drop of a future is the user's code, and may panic.
+        slot.future.set(None);
+        slot.tag = None;
+        self.free.push(index);
     }
 
     /// Like [`push`](Self::push), but returns the answer of an immediately ready future with nothing ahead of it,
@@ -170,7 +186,8 @@ where
         self.poll_future(index)
     }
 
-    fn poll_future(&mut self, index: usize) -> Result<(), E> {
+    /// Polls the future in a slot, whether or not it was woken.
+    pub(crate) fn poll_future(&mut self, index: usize) -> Result<(), E> {
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         let Some(future) = slot.future.as_mut().as_pin_mut() else { return Ok(()) };
         if let Poll::Ready(answer) = future.poll(&mut Context::from_waker(&slot.waker)) {

@@ -432,6 +432,13 @@ pub(crate) fn answer_rejected(error: &Error) {
     throttled!(warn, target: SERVICE, %error, "an answer was rejected by the transport");
 }
 
+/// Logs that the transport rejected a notification of a peer.
+#[cfg(feature = "peer")]
+pub(crate) fn notification_rejected(error: &Error) {
+    #[cfg(feature = "tracing")]
+    throttled!(warn, target: SERVICE, %error, "a notification was rejected by the transport, and is lost");
+}
+
 /// Logs that a driver, a server of calls or an event stream gave up a connection whose close took too long.
 pub(crate) fn close_cut(error: &Error, lost: usize) {
     #[cfg(feature = "tracing")]

@@ -17,6 +17,7 @@ pages! {
     migrating "guide/migrating.md"
     browser "guide/browser.md"
     deployment "guide/deployment.md"
+    calls "guide/calls.md"
     cookbook "guide/cookbook.md"
     tunnels "guide/tunnels.md"
     testing "guide/testing.md"

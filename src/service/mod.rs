@@ -128,6 +128,9 @@ mod held;
 mod interleaving_tests;
 mod list;
 mod make;
+#[cfg(feature = "peer")]
+#[cfg_attr(docsrs, doc(cfg(feature = "peer")))]
+pub mod peer;
 mod permits;
 mod phase;
 mod poll_task;

@@ -14,6 +14,7 @@ mod extremes;
 mod handshake;
 mod http_layers;
 mod idle;
+mod peer;
 mod proxies;
 mod resume;
 mod sse;

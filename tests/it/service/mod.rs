@@ -2,8 +2,10 @@
 
 mod cancel;
 mod client;
+mod json_rpc;
 mod kept;
 mod model;
+mod peer;
 mod reconnect;
 mod server;
 mod stack;

@@ -1,0 +1,354 @@
+//! The calls of the other end, from their request to their last answer.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tower_service::Service;
+
+use super::{
+    frame::{CallOptions, Frame, Rejection},
+    handler::{Event, IncomingCall, Reply, Task},
+    requests::{Grants, Queue, Requests},
+};
+use crate::{CloseCode, Error, in_flight::InFlight};
+
+/// The calls that this end answers.
+///
+/// ```text
+/// Call --> waiting (for the service to be ready) --> running --+--> answered (gone)
+///                                                     ^        |
+///                                                     |        +-- an item, credit left: running
+///                                                     |        +-- an item, no credit: parked
+///                                                     +--------------- credit ---------'
+/// Cancel, the deadline, or a lost connection: (gone), and whatever runs is dropped
+/// ```
+pub(super) struct Incoming<Req, Res, F, Fut, St>
+where
+    Fut: Future<Output = Result<Reply<Res, St>, F>>,
+    St: Stream<Item = Result<Res, F>>,
+{
+    calls: HashMap<u64, Handled<Req, St>>,
+    running: InFlight<Task<Fut, St>, Tag, Event<Res, F, St>>,
+    waiting: VecDeque<(u64, IncomingCall<Req>)>,
+    notifications: VecDeque<Req>,
+    /// Whether a notification is being handled. They are handled one after another, in their order.
+    is_notifying: bool,
+    limits: IncomingLimits,
+    grants: Arc<Grants>,
+    pub(super) dropped_notifications: u64,
+}
+
+/// What a peer takes from the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IncomingLimits {
+    pub(super) calls: usize,
+    pub(super) notifications: usize,
+    pub(super) when_full: WhenNotificationsFull,
+    pub(super) window: u32,
+}
+
+/// What happens to a notification of the other end while as many wait for the service as
+/// [`notifications`](super::PeerBuilder::notifications) allows.
+///
+/// Waiting is not offered: it would hold up answers, which come on the same connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenNotificationsFull {
+    /// The one that waits longest is dropped.
+    DropOldest,
+    /// The new one is dropped.
+    DropNewest,
+    /// The connection is closed with code 1013 ([`TRY_AGAIN`](CloseCode::TRY_AGAIN)). The default:
+    /// nothing is lost silently.
+    #[default]
+    Close,
+}
+
+/// One call of the other end.
+struct Handled<Req, St> {
+    /// Where its task is, while it runs.
+    slot: Option<usize>,
+    /// A stream that has no credit.
+    parked: Option<Pin<Box<St>>>,
+    /// The queue of its further requests.
+    queue: Option<Arc<Queue<Req>>>,
+    /// How many items may be sent.
+    credit: u32,
+    /// Whether the caller takes a stream.
+    is_stream: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    Call(u64),
+    Notification,
+}
+
+/// The other end breaks the protocol.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Violation {
+    pub(super) what: &'static str,
+    pub(super) code: CloseCode,
+}
+
+impl Violation {
+    pub(super) const fn new(what: &'static str) -> Self {
+        Self { what, code: CloseCode::PROTOCOL }
+    }
+}
+
+impl<Req, Res, F, Fut, St> Incoming<Req, Res, F, Fut, St>
+where
+    Fut: Future<Output = Result<Reply<Res, St>, F>>,
+    St: Stream<Item = Result<Res, F>>,
+{
+    pub(super) fn new(limits: IncomingLimits, grants: Arc<Grants>) -> Self {
+        Self {
+            calls: HashMap::new(),
+            running: InFlight::new(false),
+            waiting: VecDeque::new(),
+            notifications: VecDeque::new(),
+            is_notifying: false,
+            limits,
+            grants,
+            dropped_notifications: 0,
+        }
+    }
+
+    /// Returns how many calls are not answered.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Returns whether nothing is left to do for the other end.
+    pub(super) fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.notifications.is_empty() && !self.is_notifying
+    }
+
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.calls.contains_key(&id)
+    }
+
+    /// Takes a call. Returns the credit for its further requests, or why it is rejected.
+    pub(super) fn begin(
+        &mut self,
+        id: u64,
+        request: Req,
+        options: CallOptions,
+    ) -> Result<Result<u32, (Rejection, Req)>, Violation> {
+        if self.calls.len() >= self.limits.calls {
+            return Ok(Err((Rejection::Overloaded, request)));
+        }
+        let Entry::Vacant(vacant) = self.calls.entry(id) else {
+            return Err(Violation::new("the number of a call that is in flight was used again"));
+        };
+        let (requests, queue, credit) = if options.has_more {
+            let (requests, queue) = Requests::new(id, self.limits.window, self.grants.clone());
+            (requests, Some(queue), self.limits.window)
+        } else {
+            (Requests::none(), None, 0)
+        };
+        let (credit_of_answers, is_stream) = (options.answers, options.answers > 0);
+        vacant.insert(Handled { slot: None, parked: None, queue, credit: credit_of_answers, is_stream });
+        let timeout = options.timeout_ms.map(Duration::from_millis);
+        let call =
+            IncomingCall { request, requests, timeout, traceparent: options.traceparent, is_notification: false };
+        self.waiting.push_back((id, call));
+        Ok(Ok(credit))
+    }
+
+    /// Takes a notification.
+    pub(super) fn notify(&mut self, request: Req) -> Result<(), Violation> {
+        if self.notifications.len() < self.limits.notifications {
+            self.notifications.push_back(request);
+            return Ok(());
+        }
+        self.dropped_notifications += 1;
+        match self.limits.when_full {
+            WhenNotificationsFull::DropNewest => {}
+            WhenNotificationsFull::DropOldest => {
+                self.notifications.pop_front();
+                self.notifications.push_back(request);
+            }
+            WhenNotificationsFull::Close => {
+                let what = "more notifications wait than are allowed";
+                return Err(Violation { what, code: CloseCode::TRY_AGAIN });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a further request of a call. One of a call that is over is dropped: it crossed the answer.
+    pub(super) fn request(&mut self, id: u64, request: Req) -> Result<(), Violation> {
+        match self.calls.get(&id) {
+            Some(Handled { queue: Some(queue), .. }) if queue.push(request) => Ok(()),
+            Some(_) => Err(Violation::new("a call had more requests than its credit allows")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn end_requests(&mut self, id: u64) {
+        if let Some(Handled { queue: Some(queue), .. }) = self.calls.get(&id) {
+            queue.end(None);
+        }
+    }
+
+    /// Takes credit for the items of a call.
+    pub(super) fn answer_credit(&mut self, id: u64, more: u32) -> Result<(), Violation> {
+        let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
+        let Some(credit) = call.credit.checked_add(more) else {
+            return Err(Violation::new("the credit of a call is more than a number can hold"));
+        };
+        call.credit = credit;
+        if let Some(stream) = call.parked.take_if(|_| credit > 0) {
+            self.run(id, stream);
+        }
+        Ok(())
+    }
+
+    /// Returns the next credit that handlers have earned for the other end.
+    pub(super) fn next_grant(&mut self) -> Option<(u64, u32)> {
+        while let Some(id) = self.grants.next() {
+            if let Some(Handled { queue: Some(queue), .. }) = self.calls.get(&id) {
+                let more = queue.grant();
+                if more > 0 {
+                    return Some((id, more));
+                }
+            }
+        }
+        None
+    }
+
+    /// Drops a call, with everything that runs for it.
+    pub(super) fn cancel(&mut self, id: u64, why: &'static str) -> bool {
+        let Some(call) = self.calls.remove(&id) else { return false };
+        if let Some(queue) = call.queue {
+            queue.end(Some(Error::closed(why)));
+        }
+        match call.slot {
+            Some(slot) => self.running.cancel(slot),
+            None => self.waiting.retain(|(waiting, _)| *waiting != id),
+        }
+        true
+    }
+
+    /// Drops everything, because the connection that it belongs to is lost.
+    pub(super) fn clear(&mut self) {
+        for (_, call) in self.calls.drain() {
+            if let Some(queue) = call.queue {
+                queue.end(Some(Error::closed("the connection of the call was lost")));
+            }
+        }
+        self.running.clear();
+        self.waiting.clear();
+        self.notifications.clear();
+        self.is_notifying = false;
+    }
+
+    /// Calls the service with what waits for it. Returns whether it was called.
+    pub(super) fn start<S>(&mut self, service: &mut S, cx: &mut Context<'_>) -> Result<bool, F>
+    where
+        S: Service<IncomingCall<Req>, Future = Fut, Error = F, Response = Reply<Res, St>>,
+    {
+        let mut has_called = false;
+        loop {
+            let has_notification = !self.is_notifying && !self.notifications.is_empty();
+            if !has_notification && self.waiting.is_empty() {
+                return Ok(has_called);
+            }
+            match service.poll_ready(cx) {
+                Poll::Pending => return Ok(has_called),
+                Poll::Ready(ready) => ready?,
+            }
+            has_called = true;
+            if has_notification && let Some(request) = self.notifications.pop_front() {
+                let call = IncomingCall {
+                    request,
+                    requests: Requests::none(),
+                    timeout: None,
+                    traceparent: None,
+                    is_notification: true,
+                };
+                self.is_notifying = true;
+                let Ok(()) = self.running.push(Tag::Notification, Task::call(service, call));
+            } else if let Some((id, call)) = self.waiting.pop_front() {
+                let slot = self.running.insert(Tag::Call(id), Task::call(service, call));
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.slot = Some(slot);
+                }
+                let Ok(()) = self.running.poll_future(slot);
+            }
+        }
+    }
+
+    fn run(&mut self, id: u64, stream: Pin<Box<St>>) {
+        let slot = self.running.insert(Tag::Call(id), Task::Next { stream: Some(stream) });
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.slot = Some(slot);
+        }
+        let Ok(()) = self.running.poll_future(slot);
+    }
+
+    /// Polls the tasks that were woken. Returns whether there were any.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
+        let Ok(polled) = self.running.poll(cx);
+        polled
+    }
+
+    /// Returns whether there is an answer to send.
+    pub(super) fn has_answer(&self) -> bool {
+        self.running.front().is_some()
+    }
+
+    /// Takes the next answer. `None` if there is none, or if what finished has nothing to send: look again.
+    pub(super) fn next_answer<Out>(&mut self) -> Option<Frame<Out, Res, F>> {
+        let (tag, event) = self.running.pop()?;
+        let Tag::Call(id) = tag else {
+            self.is_notifying = false;
+            return None;
+        };
+        let call = self.calls.get_mut(&id)?;
+        call.slot = None;
+        let is_stream = call.is_stream;
+        let frame = match event {
+            Event::Replied(Ok(Reply::Stream(stream))) if is_stream => {
+                self.go_on(id, Box::pin(stream));
+                return Some(Frame::Accepted { id });
+            }
+            Event::Next(Some(Ok(answer)), stream) => {
+                // A protocol without credit gives all of it at once.
+                call.credit -= u32::from(call.credit != u32::MAX);
+                self.go_on(id, stream);
+                return Some(Frame::Item { id, answer });
+            }
+            Event::Replied(Ok(Reply::One(answer))) => Frame::Answer { id, answer: Some(answer) },
+            Event::Replied(Ok(Reply::Stream(_))) => Frame::Rejected { id, reason: Rejection::Streamed },
+            Event::Replied(Err(failure)) | Event::Next(Some(Err(failure)), _) => Frame::Failure { id, failure },
+            Event::Next(None, _) => Frame::Answer { id, answer: None },
+            Event::Panicked => Frame::Rejected { id, reason: Rejection::Panicked },
+        };
+        self.finish(id);
+        Some(frame)
+    }
+
+    /// Goes on with a stream, or parks it until there is credit.
+    fn go_on(&mut self, id: u64, stream: Pin<Box<St>>) {
+        match self.calls.get_mut(&id) {
+            Some(call) if call.credit == 0 => call.parked = Some(stream),
+            Some(_) => self.run(id, stream),
+            None => {}
+        }
+    }
+
+    fn finish(&mut self, id: u64) {
+        if let Some(Handled { queue: Some(queue), .. }) = self.calls.remove(&id) {
+            queue.end(None);
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! JSON-RPC 2.0 as the wire of calls.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    frame::{CallOptions, Frame, Rejection},
+    protocol::{Decoded, OutFrame, Protocol},
+};
+use crate::{Error, Message};
+
+/// The codes of section 5.1 of the specification, and those of this crate for what it does not name.
+pub mod code {
+    /// The message is no JSON.
+    pub const PARSE_ERROR: i64 = -32700;
+    /// The JSON is no request.
+    pub const INVALID_REQUEST: i64 = -32600;
+    /// There is no such method.
+    pub const METHOD_NOT_FOUND: i64 = -32601;
+    /// The parameters do not fit the method.
+    pub const INVALID_PARAMS: i64 = -32602;
+    /// The server failed.
+    pub const INTERNAL_ERROR: i64 = -32603;
+    /// The server has as many calls in flight as it allows, or shuts down: the call was not executed.
+    pub const BUSY: i64 = -32000;
+    /// The time of the call is over.
+    pub const TIMED_OUT: i64 = -32001;
+    /// The caller has cancelled the call. It is LSP's code.
+    pub const CANCELLED: i64 = -32800;
+}
+
+/// A request or a notification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JsonRpcRequest {
+    /// The name of the method.
+    pub method: String,
+    /// The parameters: an array, an object, or nothing.
+    pub params: Option<Value>,
+}
+
+impl JsonRpcRequest {
+    /// Creates a request. [`Value::Null`] stands for no parameters.
+    pub fn new(method: impl Into<String>, params: impl Into<Value>) -> Self {
+        let params = Some(params.into()).filter(|params| !params.is_null());
+        Self { method: method.into(), params }
+    }
+
+    /// Reads the parameters as a type of the application.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error with the code [`INVALID_PARAMS`](code::INVALID_PARAMS), ready to be the answer.
+    pub fn parse<T: serde::de::DeserializeOwned>(self) -> Result<T, JsonRpcError> {
+        serde_json::from_value(self.params.unwrap_or_default())
+            .map_err(|error| JsonRpcError::new(code::INVALID_PARAMS, format!("invalid parameters: {error}")))
+    }
+}
+
+/// The error object of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JsonRpcError {
+    /// The kind of the error: see [`code`].
+    pub code: i64,
+    /// The error in one sentence.
+    pub message: String,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
+}
+
+impl JsonRpcError {
+    /// Creates an error.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// Creates the error for a method that does not exist.
+    #[must_use]
+    pub fn method_not_found(method: &str) -> Self {
+        Self::new(code::METHOD_NOT_FOUND, format!("there is no method {method:?}"))
+    }
+}
+
+impl std::fmt::Display for JsonRpcError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for JsonRpcError {}
+
+/// A method whose answers are a stream: a subscription, in the convention that Ethereum's clients and jsonrpsee have.
+#[derive(Clone, Debug)]
+struct Subscription {
+    subscribe: String,
+    notification: String,
+    unsubscribe: String,
+}
+
+/// [JSON-RPC 2.0](https://www.jsonrpc.org/specification) over a transport of [`Message`]s, in both roles at once.
+///
+/// Requests, notifications, error objects and batches are those of the specification. The specification has no streams,
+/// deadlines or cancellation, so:
+///
+/// - A call with many answers is a [subscription](Self::subscription): its items are notifications. Without such a
+///   setting, the call fails as not executed, and so does a call with further requests.
+/// - There is no credit. Items of a subscription that come faster than they are read end it, once as many wait as
+///   the [window](super::PeerBuilder::window) allows, with an error for which [`is_full`](Error::is_full) is true.
+/// - A cancelled call is forgotten at this end only, or told by [`cancel_method`](Self::cancel_method), as LSP has it.
+///   A time limit is kept at this end only.
+///
+/// # Bounds
+///
+/// A batch of the other end has at most [`max_batch`](Self::max_batch) entries. Batches that are not answered are
+/// bounded by the calls in flight, since each has one. A message is as large as the transport's limits allow.
+#[derive(Debug)]
+pub struct JsonRpc {
+    subscriptions: Vec<Subscription>,
+    cancel_method: Option<String>,
+    max_batch: usize,
+    /// The calls of the other end, by the number that they have here.
+    incoming: HashMap<u64, Incoming>,
+    /// The same, by the identifier that they have on the wire.
+    by_id: HashMap<String, u64>,
+    batches: HashMap<u64, Batch>,
+    issued: u64,
+    /// The calls of this end that are subscriptions.
+    outgoing: HashMap<u64, Outgoing>,
+    /// The subscriptions of this end, by the identifier that the other end gave them.
+    subscribed: HashMap<String, u64>,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    id: Value,
+    batch: Option<u64>,
+    /// The index of its subscription, if it is one.
+    subscription: Option<usize>,
+    is_accepted: bool,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    waiting: usize,
+    answers: Vec<Value>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    subscription: usize,
+    /// The identifier that the other end gave it.
+    id: Option<String>,
+    /// It waits for its identifier, to be unsubscribed.
+    is_cancelled: bool,
+}
+
+/// The number of subscriptions that may wait for their identifier to be unsubscribed. Others are not unsubscribed.
+const CANCELLED: usize = 1024;
+
+impl Default for JsonRpc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl JsonRpc {
+    /// Creates the protocol, without subscriptions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            subscriptions: Vec::new(),
+            cancel_method: None,
+            max_batch: 1024,
+            incoming: HashMap::new(),
+            by_id: HashMap::new(),
+            batches: HashMap::new(),
+            issued: 0,
+            outgoing: HashMap::new(),
+            subscribed: HashMap::new(),
+        }
+    }
+
+    /// Makes `subscribe` a method whose answers are a stream. Its result is the identifier of the subscription;
+    /// the items are notifications of the method `notification` with the parameters
+    /// `{"subscription": identifier, "result": item}`, or `"error"` in place of `"result"` for the last one; a call of
+    /// `unsubscribe` with the identifier ends it.
+    #[must_use]
+    pub fn subscription(
+        mut self,
+        subscribe: impl Into<String>,
+        notification: impl Into<String>,
+        unsubscribe: impl Into<String>,
+    ) -> Self {
+        let (subscribe, notification, unsubscribe) = (subscribe.into(), notification.into(), unsubscribe.into());
+        self.subscriptions.push(Subscription { subscribe, notification, unsubscribe });
+        self
+    }
+
+    /// Sets the notification that cancels a call, in both directions, with the parameters `{"id": ..}`: LSP's is
+    /// `$/cancelRequest`. Without it, a cancellation is not told.
+    #[must_use]
+    pub fn cancel_method(mut self, method: impl Into<String>) -> Self {
+        self.cancel_method = Some(method.into());
+        self
+    }
+
+    /// Sets how many entries a batch of the other end may have. Defaults to 1024. A longer one is answered by one
+    /// error.
+    #[must_use]
+    pub fn max_batch(mut self, entries: usize) -> Self {
+        self.max_batch = entries;
+        self
+    }
+
+    fn find(&self, name: impl Fn(&Subscription) -> &String, method: &str) -> Option<usize> {
+        self.subscriptions.iter().position(|subscription| name(subscription) == method)
+    }
+
+    /// Answers a call of the other end, alone or as a part of its batch.
+    fn answer(&mut self, id: u64, key: &str, value: Value) -> Option<Value> {
+        let call = self.incoming.remove(&id)?;
+        self.by_id.remove(&call.id.to_string());
+        let answer = json!({ "jsonrpc": "2.0", key: value, "id": call.id });
+        match call.batch {
+            Some(batch) => self.answer_in(batch, answer),
+            None => Some(answer),
+        }
+    }
+
+    /// Adds an answer to a batch. Returns the whole batch with its last answer.
+    fn answer_in(&mut self, batch: u64, answer: Value) -> Option<Value> {
+        let of = self.batches.get_mut(&batch)?;
+        of.answers.push(answer);
+        of.waiting = of.waiting.saturating_sub(1);
+        if of.waiting > 0 {
+            return None;
+        }
+        self.batches.remove(&batch).map(|batch| Value::Array(batch.answers))
+    }
+
+    /// Takes one entry of a message. Returns an answer of the protocol's own, if it has one.
+    fn entry(&mut self, entry: Value, batch: Option<u64>, frames: &mut VecDeque<Taken>) -> Option<Value> {
+        let Value::Object(mut object) = entry else { return Some(invalid("a request is an object")) };
+        if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+            return Some(invalid("\"jsonrpc\" is not \"2.0\""));
+        }
+        if let Some(method) = object.remove("method") {
+            let Value::String(method) = method else { return Some(invalid("\"method\" is not a string")) };
+            let params = object.remove("params");
+            if params.as_ref().is_some_and(|params| !params.is_array() && !params.is_object()) {
+                return Some(invalid("\"params\" is neither an array nor an object"));
+            }
+            return match object.remove("id") {
+                Some(id) => self.request(id, method, params, batch, frames),
+                None => self.notification(method, params, frames),
+            };
+        }
+        self.response(object, frames)
+    }
+
+    fn request(
+        &mut self,
+        id: Value,
+        method: String,
+        params: Option<Value>,
+        batch: Option<u64>,
+        frames: &mut VecDeque<Taken>,
+    ) -> Option<Value> {
+        if !matches!(id, Value::String(_) | Value::Number(_) | Value::Null) {
+            return Some(invalid("\"id\" is neither a string nor a number"));
+        }
+        if self.find(|subscription| &subscription.unsubscribe, &method).is_some() {
+            let subscription = params.as_ref().and_then(|params| params.get(0).or_else(|| params.get("subscription")));
+            let known = subscription
+                .and_then(number)
+                .filter(|number| self.incoming.get(number).is_some_and(|call| call.subscription.is_some()));
+            if let Some(number) = known {
+                if let Some(call) = self.incoming.remove(&number) {
+                    self.by_id.remove(&call.id.to_string());
+                }
+                frames.push_back(Frame::Cancel { id: number });
+            }
+            return Some(json!({ "jsonrpc": "2.0", "result": known.is_some(), "id": id }));
+        }
+        let key = id.to_string();
+        if self.by_id.contains_key(&key) {
+            return Some(error_answer(code::INVALID_REQUEST, "the \"id\" is that of a call in flight", id));
+        }
+        self.issued += 1;
+        let subscription = self.find(|subscription| &subscription.subscribe, &method);
+        self.by_id.insert(key, self.issued);
+        self.incoming.insert(self.issued, Incoming { id, batch, subscription, is_accepted: false });
+        if let Some(batch) = batch.and_then(|batch| self.batches.get_mut(&batch)) {
+            batch.waiting += 1;
+        }
+        // There is no credit on this wire: a subscription has all of it.
+        let options = CallOptions { answers: if subscription.is_some() { u32::MAX } else { 0 }, ..Default::default() };
+        frames.push_back(Frame::Call { id: self.issued, request: JsonRpcRequest { method, params }, options });
+        None
+    }
+
+    fn notification(&mut self, method: String, params: Option<Value>, frames: &mut VecDeque<Taken>) -> Option<Value> {
+        if self.cancel_method.as_ref() == Some(&method) {
+            let id = params.as_ref().and_then(|params| params.get("id")).map(ToString::to_string)?;
+            let id = self.by_id.get(&id).copied()?;
+            frames.push_back(Frame::Cancel { id });
+            // Each request has an answer, a cancelled one as well.
+            let cancelled = JsonRpcError::new(code::CANCELLED, "the call was cancelled");
+            return self.answer(id, "error", serde_json::to_value(cancelled).unwrap_or_default());
+        }
+        if self.find(|subscription| &subscription.notification, &method).is_some()
+            && let Some(Value::Object(mut params)) = params
+        {
+            let id = params.get("subscription").map(ToString::to_string)?;
+            let call = self.subscribed.get(&id).copied()?;
+            if let Some(answer) = params.remove("result") {
+                frames.push_back(Frame::Item { id: call, answer });
+            } else {
+                self.unsubscribed(call);
+                frames.push_back(match params.remove("error").map(serde_json::from_value) {
+                    Some(Ok(failure)) => Frame::Failure { id: call, failure },
+                    _ => Frame::Answer { id: call, answer: None },
+                });
+            }
+            return None;
+        }
+        frames.push_back(Frame::Notification { request: JsonRpcRequest { method, params } });
+        None
+    }
+
+    fn response(&mut self, mut object: Map<String, Value>, frames: &mut VecDeque<Taken>) -> Option<Value> {
+        // An answer without a number of ours answers nobody: an error about a message that could not be read, say.
+        let id = object.get("id").and_then(Value::as_u64)?;
+        if let Some(error) = object.remove("error") {
+            self.unsubscribed(id);
+            let failure = serde_json::from_value(error).unwrap_or_else(|_| {
+                JsonRpcError::new(code::INTERNAL_ERROR, "the other end sent no valid error object")
+            });
+            frames.push_back(Frame::Failure { id, failure });
+            return None;
+        }
+        let answer = object.remove("result").unwrap_or_default();
+        match self.outgoing.get_mut(&id) {
+            // It was cancelled before it had a name.
+            Some(subscription) if subscription.is_cancelled => {
+                let method = self.subscriptions.get(subscription.subscription)?.unsubscribe.clone();
+                self.outgoing.remove(&id);
+                return Some(request(Some(id), JsonRpcRequest::new(method, json!([answer]))));
+            }
+            Some(subscription) => {
+                let name = answer.to_string();
+                subscription.id = Some(name.clone());
+                self.subscribed.insert(name, id);
+            }
+            None => frames.push_back(Frame::Answer { id, answer: Some(answer) }),
+        }
+        None
+    }
+
+    /// Forgets a subscription of this end. Returns what it was.
+    fn unsubscribed(&mut self, id: u64) -> Option<Outgoing> {
+        let subscription = self.outgoing.remove(&id)?;
+        if let Some(name) = &subscription.id {
+            self.subscribed.remove(name);
+        }
+        Some(subscription)
+    }
+}
+
+type Taken = Frame<JsonRpcRequest, Value, JsonRpcError>;
+
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+fn invalid(what: &str) -> Value {
+    error_answer(code::INVALID_REQUEST, what, Value::Null)
+}
+
+fn error_answer(code: i64, message: &str, id: Value) -> Value {
+    json!({ "jsonrpc": "2.0", "error": { "code": code, "message": message }, "id": id })
+}
+
+fn rejection(reason: Rejection) -> JsonRpcError {
+    let code = match reason {
+        Rejection::Overloaded | Rejection::ShuttingDown => code::BUSY,
+        Rejection::TimedOut => code::TIMED_OUT,
+        Rejection::Panicked | Rejection::Unsendable | Rejection::Streamed => code::INTERNAL_ERROR,
+    };
+    JsonRpcError::new(code, reason.as_str())
+}
+
+fn request(id: Option<u64>, request: JsonRpcRequest) -> Value {
+    let mut object = Map::new();
+    object.insert("jsonrpc".to_owned(), "2.0".into());
+    object.insert("method".to_owned(), request.method.into());
+    if let Some(params) = request.params {
+        object.insert("params".to_owned(), params);
+    }
+    if let Some(id) = id {
+        object.insert("id".to_owned(), id.into());
+    }
+    Value::Object(object)
+}
+
+impl Protocol for JsonRpc {
+    type Request = JsonRpcRequest;
+    type Response = Value;
+    type InRequest = JsonRpcRequest;
+    type InResponse = Value;
+    type Failure = JsonRpcError;
+    type Out = Message;
+    type In = Message;
+
+    const HAS_CREDIT: bool = false;
+
+    fn encode(&mut self, frame: OutFrame<Self>) -> Result<Option<Message>, Error> {
+        let value = match frame {
+            Frame::Call { options, .. } if options.has_more => {
+                return Err(Error::config("JSON-RPC has no calls with several requests").into_rejection());
+            }
+            Frame::Call { id, request: of, options } => {
+                if options.answers > 0 {
+                    let subscription = self.find(|subscription| &subscription.subscribe, &of.method);
+                    let Some(subscription) = subscription else {
+                        return Err(Error::config(format!(
+                            "the method {:?} is no subscription (JsonRpc::subscription), and JSON-RPC has no other calls \
+                             with several answers",
+                            of.method
+                        ))
+                        .into_rejection());
+                    };
+                    self.outgoing.insert(id, Outgoing { subscription, id: None, is_cancelled: false });
+                }
+                Some(request(Some(id), of))
+            }
+            Frame::Notification { request: of } => Some(request(None, of)),
+            Frame::Cancel { id } => match self.unsubscribed(id) {
+                Some(Outgoing { subscription, id: Some(name), .. }) => {
+                    let method = self.subscriptions.get(subscription).map(|of| of.unsubscribe.clone());
+                    let name: Value = serde_json::from_str(&name).unwrap_or_default();
+                    // Its answer has a number that no call has, and is ignored.
+                    method.map(|method| request(Some(id), JsonRpcRequest::new(method, json!([name]))))
+                }
+                Some(unnamed) => {
+                    if self.outgoing.len() < CANCELLED {
+                        self.outgoing.insert(id, Outgoing { is_cancelled: true, ..unnamed });
+                    }
+                    None
+                }
+                None => {
+                    let method = self.cancel_method.clone();
+                    method.map(|method| request(None, JsonRpcRequest::new(method, json!({ "id": id }))))
+                }
+            },
+            Frame::Accepted { id } => match self.incoming.get_mut(&id) {
+                Some(call) if call.subscription.is_some() => {
+                    call.is_accepted = true;
+                    self.by_id.remove(&call.id.to_string());
+                    let answer = json!({ "jsonrpc": "2.0", "result": id, "id": call.id });
+                    match call.batch.take() {
+                        Some(batch) => self.answer_in(batch, answer),
+                        None => Some(answer),
+                    }
+                }
+                _ => None,
+            },
+            Frame::Item { id, answer } => self.item(id, "result", answer),
+            Frame::Answer { id, answer } if self.is_accepted(id) => {
+                let ended = self.item(id, "error", json!({ "code": 0, "message": "the subscription has ended" }));
+                self.incoming.remove(&id);
+                // A stream ends without an answer, in this protocol by a notification.
+                drop(answer);
+                ended
+            }
+            Frame::Answer { id, answer } => self.answer(id, "result", answer.unwrap_or_default()),
+            Frame::Failure { id, failure } => self.fail(id, failure),
+            Frame::Rejected { id, reason } => self.fail(id, rejection(reason)),
+            // None of them has a place in this protocol: there is no credit, and there are no streams of requests.
+            Frame::Request { .. }
+            | Frame::RequestsEnd { .. }
+            | Frame::RequestCredit { .. }
+            | Frame::AnswerCredit { .. } => None,
+        };
+        Ok(value.map(|value| Message::text(value.to_string())))
+    }
+
+    fn connection_lost(&mut self) {
+        self.incoming.clear();
+        self.by_id.clear();
+        self.batches.clear();
+        self.outgoing.clear();
+        self.subscribed.clear();
+    }
+
+    fn decode(&mut self, message: Message, decoded: &mut Decoded<Self>) -> Result<(), Error> {
+        if !message.is_data() {
+            return Ok(());
+        }
+        let value = match serde_json::from_slice(message.as_bytes()) {
+            Ok(value) => value,
+            Err(error) => {
+                let answer = error_answer(code::PARSE_ERROR, &format!("the message is no JSON: {error}"), Value::Null);
+                decoded.reply(Message::text(answer.to_string()));
+                return Ok(());
+            }
+        };
+        let answer = match value {
+            Value::Array(entries) if entries.is_empty() => Some(invalid("a batch has at least one entry")),
+            Value::Array(entries) if entries.len() > self.max_batch => {
+                Some(invalid(&format!("a batch has at most {} entries", self.max_batch)))
+            }
+            Value::Array(entries) => self.batch(entries, decoded),
+            entry => self.entry(entry, None, &mut decoded.frames),
+        };
+        if let Some(answer) = answer {
+            decoded.reply(Message::text(answer.to_string()));
+        }
+        Ok(())
+    }
+}
+
+impl JsonRpc {
+    /// Takes a batch. Returns its answer if nothing of it has to wait.
+    fn batch(&mut self, entries: Vec<Value>, decoded: &mut Decoded<Self>) -> Option<Value> {
+        self.issued += 1;
+        let batch = self.issued;
+        // One more than there are calls, until all entries are taken.
+        self.batches.insert(batch, Batch { waiting: 1, answers: Vec::new() });
+        for entry in entries {
+            let answer = self.entry(entry, Some(batch), &mut decoded.frames);
+            if let (Some(answer), Some(of)) = (answer, self.batches.get_mut(&batch)) {
+                of.answers.push(answer);
+            }
+        }
+        let of = self.batches.get_mut(&batch)?;
+        of.waiting -= 1;
+        if of.waiting > 0 {
+            return None;
+        }
+        // A batch of notifications alone has no answer.
+        let answers = self.batches.remove(&batch)?.answers;
+        if answers.is_empty() { None } else { Some(Value::Array(answers)) }
+    }
+
+    fn is_accepted(&self, id: u64) -> bool {
+        self.incoming.get(&id).is_some_and(|call| call.is_accepted)
+    }
+
+    fn item(&self, id: u64, key: &str, value: Value) -> Option<Value> {
+        let of = self.incoming.get(&id)?.subscription?;
+        let method = self.subscriptions.get(of)?.notification.clone();
+        Some(request(None, JsonRpcRequest::new(method, json!({ "subscription": id, key: value }))))
+    }
+
+    fn fail(&mut self, id: u64, failure: JsonRpcError) -> Option<Value> {
+        let failure = serde_json::to_value(failure).unwrap_or_default();
+        if self.is_accepted(id) {
+            let ended = self.item(id, "error", failure);
+            self.incoming.remove(&id);
+            return ended;
+        }
+        self.answer(id, "error", failure)
+    }
+}
