@@ -31,14 +31,14 @@ use tower_transport::{
     transport::accept,
 };
 
-/// What clients ask.
+/// The questions of clients.
 #[derive(Serialize, Deserialize)]
 enum Question {
     Square(u64),
     Ticks(u64),
 }
 
-/// What the server asks its clients.
+/// The questions of the server to its clients.
 #[derive(Serialize, Deserialize)]
 enum Probe {
     Load,

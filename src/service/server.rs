@@ -533,7 +533,7 @@ impl DrainState {
 }
 
 /// Reads and drops messages until the peer has closed.
-fn poll_discard<T, Out>(mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
+pub(super) fn poll_discard<T, Out>(mut transport: Pin<&mut T>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
 where
     T: Transport<Out>,
 {

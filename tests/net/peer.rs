@@ -11,14 +11,18 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt, stream};
 use support::within;
-use tokio::sync::mpsc;
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tokio::sync::{Semaphore, mpsc};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_transport::{
-    Message, ServiceBuilderExt, Transport,
+    BoxTransport, Message, ServiceBuilderExt, Transport,
     codec::JsonCodec,
-    layer::reconnect::Backoff,
-    service::peer::{Caller, Frame, Frames, IncomingCall, PeerBuilder, Reply},
+    layer::{codec::CodecLayer, reconnect::Backoff},
+    service::peer::{Caller, Frame, Frames, IncomingCall, NoStream, PeerBuilder, Reply},
     stack::{OptimizedAcceptor, OptimizedBuilder, OptimizedTransport},
+    transport::{
+        Drain,
+        websocket::{WebSocketConnector, WebSocketService},
+    },
 };
 
 use crate::{proxy::Proxy, serve::serve};
@@ -108,4 +112,70 @@ async fn a_session_that_resumes_loses_no_call_in_either_direction() {
     let (calls, _) = within(both).await;
     assert_eq!(executed.load(Relaxed), calls, "a call was executed twice, or not at all");
     assert_eq!(client.in_flight(), 0);
+}
+
+/// A number that is answered when the test says so.
+async fn answered_on(go: Arc<Semaphore>, call: IncomingCall<u64>) -> Result<Reply<u64, NoStream<u64, String>>, String> {
+    let _ = go.acquire().await.map_err(|error| error.to_string())?;
+    Ok(Reply::One(call.request * 2))
+}
+
+#[tokio::test]
+async fn a_drain_lets_the_calls_of_both_directions_finish() {
+    for is_optimized in [false, true] {
+        let (drain, go) = (Drain::new(), Arc::new(Semaphore::new(0)));
+        let (callers, mut receiver) = mpsc::channel(1);
+        let gate = go.clone();
+        let codec = || CodecLayer::new(JsonCodec::<Frame<u64, u64, String>>::new());
+        let session = async move |session: BoxTransport<Frame<u64, u64, String>>| {
+            let handler = service_fn(move |call| answered_on(gate.clone(), call));
+            let (caller, peer) = PeerBuilder::new(Wire::new()).build(session, handler);
+            callers.send(caller).await.unwrap();
+            peer.await.unwrap();
+        };
+        let address = if is_optimized {
+            let acceptor: OptimizedAcceptor = OptimizedTransport::builder().acceptor().with_drain(&drain);
+            let upgrade = acceptor.upgrade(move |socket, _| {
+                let session = session.clone();
+                async move { session(BoxTransport::new(codec().layer(socket))).await }
+            });
+            serve(upgrade).await
+        } else {
+            let upgrade = WebSocketService::new(move |socket, _| {
+                let session = session.clone();
+                async move { session(BoxTransport::new(codec().layer(socket))).await }
+            });
+            serve(upgrade.drain(&drain)).await
+        };
+        let request = http::Request::get(format!("ws://{address}/")).body(()).unwrap();
+        let socket = WebSocketConnector::new().oneshot(request).await.unwrap().into_body();
+        let gate = go.clone();
+        let handler = service_fn(move |call| answered_on(gate.clone(), call));
+        let (client, peer) = PeerBuilder::new(Wire::new()).build(codec().layer(socket), handler);
+        let peer = tokio::spawn(peer);
+        let server = within(receiver.recv()).await.unwrap();
+
+        let calls: Vec<_> = (0..20)
+            .map(|number| tokio::spawn([client.clone(), server.clone()][number as usize % 2].clone().oneshot(number)))
+            .collect();
+        while client.in_flight() + server.in_flight() < 20 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let draining = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.drain(Duration::from_secs(20)).await }
+        });
+        drain.started().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let refused = within(client.clone().oneshot(1)).await.unwrap_err();
+        assert!(!refused.may_have_been_executed(), "{refused}");
+        go.add_permits(20);
+        for (number, call) in (0..).zip(calls) {
+            assert_eq!(within(call).await.unwrap().unwrap(), 2 * number, "optimized: {is_optimized}");
+        }
+        let drained = within(draining).await.unwrap();
+        assert_eq!((drained.closed, drained.cut), (1, 0), "optimized: {is_optimized}");
+        within(peer).await.unwrap().unwrap();
+    }
 }

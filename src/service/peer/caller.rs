@@ -368,7 +368,7 @@ impl<P: Protocol> fmt::Debug for Call<P> {
 ///
 /// # Flushing
 ///
-/// `poll_flush` is ready when the peer's future has handed all requests to the transport, which it flushes by itself.
+/// `poll_flush` is ready when the peer's future has handed all requests to the transport, which it flushes on its own.
 /// `poll_close` ends the requests; the answers go on.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! What two peers say to each other, whatever it looks like on the wire. Pure.
+//! The messages between two peers, whatever they look like on the wire. Pure.
 
 /// One message between two peers. A [`Protocol`](super::Protocol) turns it into a message of its transport and back.
 ///
@@ -40,7 +40,7 @@ pub enum Frame<Req, Res, F> {
     Notification { request: Req },
 }
 
-/// What a call brings along besides its request.
+/// The settings that a call brings along besides its request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "json", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "rkyv", derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize))]

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     CloseCode, CloseFrame, Error, Transport, log,
     rt::{self, Instant},
+    service::server::poll_discard,
     transport::{
         close_deadline::{CLOSE_WITHIN, CloseDeadline, WaitsFor},
         signal::{self, Mark},
@@ -139,6 +140,7 @@ impl<P: Protocol> PeerBuilder<P> {
             deadlines: Deadlines::default(),
             phase: Phase::Serving,
             is_dirty: false,
+            is_drained: false,
             answers_first: true,
             deadline: CloseDeadline::new(self.close_within),
             shared: Guard(shared),
@@ -197,7 +199,7 @@ pin_project! {
     /// | a message cannot be read | fail: whose it is cannot be known | closes with 1002, completes with the cause |
     /// | a handler panics | that call fails at the other end ([`Panicked`](Rejection::Panicked)) | goes on |
     /// | the service's `poll_ready` fails | fail | closes with 1011, completes with an error |
-    /// | [`graceful_shutdown`](Caller::graceful_shutdown) | are finished | closes, completes with `Ok` |
+    /// | [`graceful_shutdown`](Caller::graceful_shutdown), or a [`Drain`](crate::transport::Drain) of the server | are finished; new calls of both ends are rejected as not executed | closes, completes with `Ok` |
     ///
     /// # Cancel safety
     ///
@@ -223,6 +225,8 @@ pin_project! {
         phase: Phase,
         // Whether frames were fed that are not flushed.
         is_dirty: bool,
+        // Whether the server's drain has started, which the transport reports.
+        is_drained: bool,
         // Whether answers are looked at before this end's own calls: they take turns.
         answers_first: bool,
         deadline: CloseDeadline,
@@ -476,9 +480,16 @@ where
                 continue;
             }
             let mark = Mark::now();
-            let polled = self.as_mut().project().transport.poll_next(cx).map_err(Into::into);
+            let this = self.as_mut().project();
+            // The transport leaves its close to this peer, whose calls are not over.
+            let polled = signal::holding(|| this.transport.poll_next(cx)).map_err(Into::into);
             if mark.has_lost() {
                 self.as_mut().lost();
+            }
+            if mark.has_drained() {
+                let this = self.as_mut().project();
+                *this.is_drained = true;
+                this.shared.0.lock().is_shutting_down = true;
             }
             let message = match polled {
                 Poll::Pending => break,
@@ -486,7 +497,7 @@ where
                     self.project().phase.close(Ok(()), None);
                     return Ok(true);
                 }
-                // What was lost with a connection is dealt with above.
+                // The loss of a connection is dealt with above.
                 Poll::Ready(Some(Err(error))) if error.is_rejection() && error.is_closed() => {
                     has_read = true;
                     *budget -= 1;
@@ -617,9 +628,9 @@ where
     /// Moves on to the close once a peer that shuts down has nothing left to do.
     fn poll_drained(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mark: Mark) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let (is_shutting_down, calls) = {
+        let (is_shutting_down, has_open) = {
             let state = this.shared.0.lock();
-            (state.is_shutting_down, state.outgoing.len())
+            (state.is_shutting_down, state.outgoing.has_open())
         };
         match this.phase {
             Phase::Serving if is_shutting_down => {
@@ -629,7 +640,7 @@ where
                 Poll::Pending
             }
             Phase::Draining => {
-                let is_idle = calls == 0 && this.incoming.is_idle() && !self.as_mut().has_pending();
+                let is_idle = !has_open && this.incoming.is_idle() && !self.as_mut().has_pending();
                 let this = self.as_mut().project();
                 if is_idle && this.decoded.replies.is_empty() {
                     this.deadline.stop();
@@ -686,8 +697,14 @@ where
             this.shared.0.end(&Error::closed("the connection of the peer was closed"));
         }
         let mark = Mark::now();
-        let closed = match signal::with_close_frame(frame.as_ref(), || this.transport.as_mut().poll_close(cx)) {
-            Poll::Ready(closed) => closed.map_err(Into::into),
+        let closed = signal::with_close_frame(frame.as_ref(), || this.transport.as_mut().poll_close(cx));
+        let closed = match closed.map_err(Into::into) {
+            // A socket that is closed with unread frames is reset, and the other end may lose the last answers.
+            Poll::Ready(Ok(())) if *this.is_drained => poll_discard(this.transport.as_mut(), cx),
+            closed => closed,
+        };
+        let closed = match closed {
+            Poll::Ready(closed) => closed,
             Poll::Pending => {
                 ready!(this.deadline.poll(mark.has_moved(), WaitsFor::Transport.unless_client(mark), cx));
                 Err(timed_out(this.deadline))

@@ -1,4 +1,4 @@
-//! What a peer's service is called with, and what it answers.
+//! The arguments and the results of a peer's service.
 
 use std::{
     convert::Infallible,

@@ -45,7 +45,7 @@ where
     pub(super) dropped_notifications: u64,
 }
 
-/// What a peer takes from the other end.
+/// The bounds of the other end's calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IncomingLimits {
     pub(super) calls: usize,
@@ -54,7 +54,7 @@ pub(super) struct IncomingLimits {
     pub(super) window: u32,
 }
 
-/// What happens to a notification of the other end while as many wait for the service as
+/// The policy for a notification of the other end that comes while as many wait for the service as
 /// [`notifications`](super::PeerBuilder::notifications) allows.
 ///
 /// Waiting is not offered: it would hold up answers, which come on the same connection.
@@ -306,7 +306,7 @@ where
         self.running.front().is_some()
     }
 
-    /// Takes the next answer. `None` if there is none, or if what finished has nothing to send: look again.
+    /// Takes the next answer. `None` if nothing is finished, or if it has nothing to send: look again.
     pub(super) fn next_answer<Out>(&mut self) -> Option<Frame<Out, Res, F>> {
         let (tag, event) = self.running.pop()?;
         let Tag::Call(id) = tag else {

@@ -68,7 +68,7 @@ enum Requests {
 /// The end of a call: a single answer, the end of a stream, or the failure.
 pub(super) type Outcome<Res, F> = Result<Option<Res>, CallError<F>>;
 
-/// What is left of a call, to be woken and dropped by the caller without a lock.
+/// The rest of a call, to be woken and dropped by the caller without a lock.
 #[must_use = "wake and drop it without a lock"]
 pub(super) struct Left<Req, Res, F> {
     reader: Option<Waker>,
@@ -101,7 +101,7 @@ pub(super) enum Fate<Req, Res, F> {
     Violation,
 }
 
-/// What a handle finds when it looks for a request's place.
+/// The result of a handle's look for room for a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
     Free,
@@ -119,6 +119,11 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
     /// Returns how many calls are in flight.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns whether a call has no outcome. Others wait for their handles alone.
+    pub(super) fn has_open(&self) -> bool {
+        self.calls.first().is_some()
     }
 
     pub(super) fn has_due(&self) -> bool {

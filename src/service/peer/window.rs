@@ -78,7 +78,7 @@ mod tests {
                 prop_assert!(held <= size);
                 prop_assert_eq!(credit, window.open);
                 prop_assert_eq!(window.open + held + window.taken, size);
-                // Whoever has read all can go on: there is credit, or it is due.
+                // A reader that has read everything can go on: there is credit, or it is due.
                 prop_assert!(held > 0 || credit > 0 || window.is_due());
             }
             while credit > 0 {

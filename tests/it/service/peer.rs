@@ -547,7 +547,7 @@ async fn dropping_the_peer_fails_the_calls_of_its_handles() {
     assert!(caller.notify(1).unwrap_err().is_closed());
 }
 
-/// What a hostile or broken peer sends, and a word of the error that it gets.
+/// The frames of a hostile or broken peer, and a word of the error that it gets.
 #[tokio::test]
 async fn lies_about_credit_and_numbers_end_the_connection() {
     let stream = options(r#"{"has_more":true,"answers":4}"#);
@@ -844,4 +844,17 @@ fn without_timers_a_call_with_a_timeout_fails_and_others_work() {
         assert!(error.to_string().contains("timers"), "{error}");
         assert_eq!(caller.oneshot(2).await.unwrap(), 4);
     });
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_answers_and_not_for_handles_that_take_them() {
+    let (caller, near, _far) = pair(double);
+    let calling = tokio::spawn(caller.clone().oneshot(1));
+    let mut kept = caller.clone();
+    let kept = kept.ready().await.unwrap().call(2);
+    settle().await;
+    caller.graceful_shutdown();
+    near.await.unwrap().unwrap();
+    assert_eq!(calling.await.unwrap().unwrap(), 2);
+    assert_eq!(kept.await.unwrap(), 4);
 }
