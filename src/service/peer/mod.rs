@@ -109,7 +109,9 @@
 //! tarpc has cancellation and deadlines, but neither streams nor calls back. jsonrpsee has streams in one direction.
 //! tonic has both, and needs HTTP/2. A [`Peer`] runs over any transport of this crate, in the browser as well.
 
+mod builder;
 mod caller;
+mod calls;
 mod deadlines;
 mod error;
 mod frame;
@@ -125,10 +127,11 @@ mod requests;
 mod window;
 
 pub use self::{
+    builder::PeerBuilder,
     caller::{Call, CallStream, Caller},
     error::CallError,
     frame::{CallOptions, Frame, Rejection},
-    future::{Peer, PeerBuilder},
+    future::Peer,
     handler::{IncomingCall, NoStream, Reply, Unary, UnaryFuture, unary},
     incoming::WhenNotificationsFull,
     protocol::{Decoded, Frames, InFrame, OutFrame, Protocol},

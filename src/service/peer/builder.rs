@@ -1,0 +1,107 @@
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tower_service::Service;
+
+use super::{
+    caller::{Caller, Shared},
+    future::Peer,
+    handler::{IncomingCall, Reply},
+    incoming::{IncomingLimits, WhenNotificationsFull},
+    protocol::Protocol,
+};
+use crate::{Transport, transport::close_deadline::CLOSE_WITHIN};
+
+/// The settings of a [`Peer`].
+#[derive(Clone, Debug)]
+pub struct PeerBuilder<P> {
+    protocol: P,
+    max_calls: NonZeroUsize,
+    outgoing_notifications: usize,
+    incoming: IncomingLimits,
+    close_within: Duration,
+}
+
+impl<P: Protocol> PeerBuilder<P> {
+    /// Creates the settings of a peer with this wire.
+    pub fn new(protocol: P) -> Self {
+        Self {
+            protocol,
+            max_calls: NonZeroUsize::MIN.saturating_add(1023),
+            outgoing_notifications: 1024,
+            incoming: IncomingLimits {
+                calls: 1024,
+                notifications: 1024,
+                when_full: WhenNotificationsFull::default(),
+                window: 16,
+            },
+            close_within: CLOSE_WITHIN,
+        }
+    }
+
+    /// Sets how many calls of this end may be in flight. Defaults to 1024. Set it to at most the other end's
+    /// [`max_incoming_calls`](Self::max_incoming_calls), which rejects what is over.
+    #[must_use]
+    pub fn max_calls(mut self, limit: NonZeroUsize) -> Self {
+        self.max_calls = limit;
+        self
+    }
+
+    /// Sets how many calls of the other end may be in flight. Defaults to 1024. A call over the limit is rejected as
+    /// [overloaded](super::Rejection::Overloaded): it cannot wait, because the answers to this end's calls come behind it.
+    #[must_use]
+    pub fn max_incoming_calls(mut self, limit: NonZeroUsize) -> Self {
+        self.incoming.calls = limit.get();
+        self
+    }
+
+    /// Sets how many notifications of this end may wait for the transport. Defaults to 1024.
+    #[must_use]
+    pub fn outgoing_notifications(mut self, limit: usize) -> Self {
+        self.outgoing_notifications = limit;
+        self
+    }
+
+    /// Sets how many notifications of the other end may wait for the service, and what happens to those over the
+    /// limit. Defaults to 1024 and [`Close`](WhenNotificationsFull::Close).
+    #[must_use]
+    pub fn notifications(mut self, limit: usize, when_full: WhenNotificationsFull) -> Self {
+        self.incoming.notifications = limit;
+        self.incoming.when_full = when_full;
+        self
+    }
+
+    /// Sets how many items of one stream the other end may send ahead: answers to a call of this end, requests of a
+    /// call of the other end. Defaults to 16. They are kept in memory until they are read, each of at most the
+    /// transport's message size.
+    #[must_use]
+    pub fn window(mut self, items: NonZeroU32) -> Self {
+        self.incoming.window = items.get();
+        self
+    }
+
+    /// Sets the maximum time that the peer waits for its transport once it shuts down, without progress. Defaults to
+    /// 10 seconds; [`Duration::MAX`] disables the limit. See [`Server::close_within`](crate::service::Server).
+    #[must_use]
+    pub fn close_within(mut self, time: Duration) -> Self {
+        self.close_within = time;
+        self
+    }
+
+    /// Creates the peer of a transport, and the handle that makes calls to the other end. `service` handles the calls
+    /// of the other end.
+    pub fn build<T, S, St>(self, transport: T, service: S) -> (Caller<P>, Peer<T, P, S, St>)
+    where
+        T: Transport<P::Out, In = P::In>,
+        S: Service<IncomingCall<P::InRequest>, Response = Reply<P::InResponse, St>, Error = P::Failure>,
+        St: Stream<Item = Result<P::InResponse, P::Failure>>,
+    {
+        let shared = Shared::new(self.max_calls.get(), self.outgoing_notifications, self.incoming.window);
+        let caller = Caller::new(shared.clone());
+        let peer = Peer::new(transport, service, self.protocol, self.incoming, self.close_within, shared);
+        (caller, peer)
+    }
+}
