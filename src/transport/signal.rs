@@ -88,6 +88,7 @@ pub(crate) fn is_held() -> bool {
 /// Runs `poll`, a poll of the transport below, so that the transport does not close on its own account when its server
 /// [drains]. The caller closes it.
 #[inline]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 pub(crate) fn holding<R>(poll: impl FnOnce() -> R) -> R {
     /// Restores the value of an outer call, even after a panic.
     struct Restore(bool);

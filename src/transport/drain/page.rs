@@ -7,6 +7,11 @@ use crate::{CloseFrame, Error, Message};
 pub(crate) enum Member {}
 
 impl Member {
+    #[cfg(feature = "webtransport")]
+    pub(crate) fn wrote(&mut self) {
+        match *self {}
+    }
+
     pub(crate) fn cut(&self) -> Option<Error> {
         match *self {}
     }

@@ -18,6 +18,7 @@ use crate::{
     CloseFrame, Error, Limits,
     rt::{self, property},
     transport::{
+        drain::Member,
         page::{StreamReader, forget, object},
         webtransport::stream::closed_by_peer,
     },
@@ -112,6 +113,12 @@ impl Session {
     /// Returns the browser's object.
     pub(crate) fn raw(&self) -> &WebTransport {
         &self.0.raw
+    }
+
+    /// Returns nothing: a page is not a server, and no drain ends its streams.
+    #[allow(clippy::unused_self, reason = "natively, the session knows")]
+    pub(crate) fn member(&self) -> Option<Member> {
+        None
     }
 
     /// Returns the limits of each stream.

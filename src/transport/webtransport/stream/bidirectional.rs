@@ -18,7 +18,7 @@ use crate::{
     CloseCode, CloseFrame, Error, Message,
     transport::{
         closing::{self, Closable, Closing, Received},
-        drain::{Member, Seat},
+        drain::Member,
         wakers::{WakerPair, WakerSlot},
         webtransport::Session,
     },
@@ -112,7 +112,8 @@ impl WebTransportStream {
     }
 
     /// Returns the seat in the server's drain, for the stream's handler.
-    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn seat(&self) -> Option<Arc<crate::transport::drain::Seat>> {
         self.member.as_ref().map(|member| member.seat())
     }
 
