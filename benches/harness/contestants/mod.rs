@@ -3,8 +3,10 @@
 mod fastwebsockets;
 mod layered;
 mod ours;
+mod sockudo_ws;
 mod tokio_websockets;
 mod tungstenite;
+mod wtx;
 mod yawc;
 
 use crate::{contestant::SinkStream, rounds::Row, scenario::Scenario};
@@ -14,9 +16,11 @@ pub use self::{
     fastwebsockets::FastWebSockets,
     ours::{Driven, WebSocket as OursLibrary},
     tungstenite::{SmallBuffer, Tungstenite},
+    wtx::Wtx,
 };
 pub type Layered<const WORDS: usize> = SinkStream<layered::Layered<WORDS>>;
 pub type Ours = SinkStream<ours::WebSocket>;
+pub type SockudoWs = SinkStream<sockudo_ws::SockudoWs>;
 pub type TokioTungstenite = SinkStream<Tungstenite>;
 pub type TokioTungstenite4k = SinkStream<SmallBuffer>;
 pub type TokioWebSockets = SinkStream<tokio_websockets::TokioWebSockets>;
@@ -37,6 +41,8 @@ pub fn all<S: Scenario>(scenario: S) -> Vec<Row<S::Measured>> {
         Row::new("fastwebsockets", move || scenario.run::<FastWebSockets>()),
         Row::new("tokio-websockets", move || scenario.run::<TokioWebSockets>()),
         Row::new("yawc", move || scenario.run::<Yawc>()),
+        Row::new("sockudo-ws", move || scenario.run::<SockudoWs>()),
+        Row::new("wtx", move || scenario.run::<Wtx>()),
         Row::new(OURS, move || scenario.run::<Ours>()),
     ]
 }
