@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Browser } from "../chromium/cdp.mjs";
 import { sleep, start, stop } from "./support.mjs";
 
-const TIME = Number(process.env.BROWSER_TIME ?? 240) * 1000;
+const TIME = Number(process.env.BROWSER_TIME ?? 600) * 1000;
 
 const folder = mkdtempSync(join(tmpdir(), "page-"));
 let browser;

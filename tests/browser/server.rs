@@ -5,17 +5,22 @@ mod native {
     mod web_transport;
 
     use std::{
+        collections::HashMap,
         convert::Infallible,
         io::{BufRead, BufReader},
         net::{Ipv4Addr, SocketAddr},
         process::{Child, Command, Stdio},
         sync::{
-            Mutex,
+            Arc, LazyLock, Mutex,
             atomic::{AtomicU32, Ordering::Relaxed},
         },
         time::Duration,
     };
 
+    use browser::suite::{
+        self, Pings,
+        server::{Arrival, Host},
+    };
     use bytes::Bytes;
     use futures_util::StreamExt;
     use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
@@ -25,9 +30,14 @@ mod native {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        sync::{
+            Barrier,
+            mpsc::{UnboundedSender, unbounded_channel},
+        },
+        task::JoinHandle,
         time::sleep,
     };
-    use tower::ServiceBuilder;
+    use tower::{Service, ServiceBuilder};
     use tower_transport::{
         CloseCode, CloseFrame, Error, Message, ServiceBuilderExt, Transport, TransportExt,
         codec::JsonCodec,
@@ -123,6 +133,21 @@ mod native {
                     }
                 }
             }
+            // Both halves of a case have heard all.
+            "/meet" => {
+                let meet = CASES.lock().unwrap()[&number(&parts, "case")].meet.clone();
+                meet.wait().await;
+                let _ = socket.send_message(Message::text("met")).await;
+            }
+            // What the server's half of a case returned, or that it panicked.
+            "/outcome" => {
+                let case = CASES.lock().unwrap().remove(&number(&parts, "case")).unwrap();
+                let outcome = case.half.await.unwrap_or_else(|error| error.to_string());
+                let _ = socket.send_message(Message::text(outcome)).await;
+            }
+            "/cuts" => {
+                let _ = socket.send_message(Message::text(CUT.load(Relaxed).to_string())).await;
+            }
             // Kills the other server, and starts it again, without its sessions.
             "/kill" => {
                 let restarted = tokio::task::spawn_blocking(|| {
@@ -176,6 +201,56 @@ mod native {
         }
     }
 
+    /// The cases of the suite that run, by the number that the page gives them.
+    static CASES: LazyLock<Mutex<HashMap<usize, Case>>> = LazyLock::new(Mutex::default);
+
+    struct Case {
+        arrivals: UnboundedSender<Arrival>,
+        meet: Arc<Barrier>,
+        half: JoinHandle<String>,
+    }
+
+    macro_rules! start_half {
+        ($name:expr, $host:expr; $($case:ident,)*) => {
+            match $name {
+                $(stringify!($case) => {
+                    let host = $host;
+                    tokio::spawn(async move { format!("{:?}", suite::server::$case(host).await) })
+                })*
+                name => panic!("no case {name}"),
+            }
+        };
+    }
+
+    /// Gives a connection of a page to the server's half of its case.
+    fn enter<T>(transport: T, is_known: bool, parts: &Parts)
+    where
+        T: Transport<Message, In = Message, TransportError = Error> + Send + 'static,
+    {
+        let mut cases = CASES.lock().unwrap();
+        let case = cases.entry(number(parts, "case")).or_insert_with(|| {
+            let (sender, arrivals) = unbounded_channel();
+            let meet = Arc::new(Barrier::new(2));
+            let host = Host { arrivals, pings: Pings::Messages, meet: meet.clone() };
+            let half = browser::cases!(start_half! { parts.uri.path().trim_start_matches('/'), host });
+            Case { arrivals: sender, meet, half }
+        });
+        let _ = case.arrivals.send(Arrival { wire: transport.into_boxed(), is_known });
+    }
+
+    async fn enter_websocket(socket: WebSocket, parts: Parts) {
+        let is_known = socket.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
+        enter(socket, is_known, &parts);
+    }
+
+    async fn enter_duplex(session: SseDuplex, parts: Parts) {
+        let is_known = session.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
+        enter(session, is_known, &parts);
+    }
+
+    /// How many connections `carry` has cut.
+    static CUT: AtomicU32 = AtomicU32::new(0);
+
     async fn listen() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -220,6 +295,21 @@ mod native {
         while let Ok((tcp, _)) = listener.accept().await {
             let service = TowerToHyperService::new(server.clone());
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service));
+        }
+    }
+
+    /// Serves any service over HTTP/1.1.
+    async fn serve_upgrade<S, B>(listener: TcpListener, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+        B: hyper::body::Body<Data = Bytes, Error: Into<tower_transport::BoxError>> + Send + 'static,
+    {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades());
         }
     }
 
@@ -305,6 +395,7 @@ mod native {
             }
             left -= some;
         }
+        CUT.fetch_add(1, Relaxed);
     }
 
     #[tokio::main(flavor = "current_thread")]
@@ -336,6 +427,10 @@ mod native {
         let (strict, strict_address) = listen().await;
         let (strict_sse, strict_sse_address) = listen().await;
         let (plain_events, events_address) = listen().await;
+        let (suite, suite_address) = listen().await;
+        let (suite_sse, suite_sse_address) = listen().await;
+        let (suite_cutting, suite_cutting_address) = listen().await;
+        let (suite_sse_cutting, suite_sse_cutting_address) = listen().await;
         // Accepts in the kernel alone, and says nothing.
         let (_silent, silent_address) = listen().await;
 
@@ -354,6 +449,13 @@ mod native {
             }
         });
         tokio::spawn(cut(cutting, main_address, CUTS, |number| 2_000 + number * 7919 % 60_000));
+        let cases = WebSocketService::new(enter_websocket).subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap();
+        tokio::spawn(serve_upgrade(suite, cases.allow_any_origin()));
+        let cases = SseDuplexServer::new(enter_duplex).subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap();
+        tokio::spawn(serve_upgrade(suite_sse, cases.allow_any_origin()));
+        // No two handshakes in a row are cut: the server would be taken for one that does not know the stack.
+        tokio::spawn(cut(suite_cutting, suite_address, u32::MAX, |number| 1 + number * 7919 % 16_000));
+        tokio::spawn(cut(suite_sse_cutting, suite_sse_address, u32::MAX, |number| 1 + number * 7919 % 16_000));
         tokio::spawn(serve_stack(stack));
         tokio::spawn(serve_duplex(sse, true));
         tokio::spawn(serve_duplex(strict_sse, false));
@@ -372,6 +474,8 @@ mod native {
         print!("listening on main={main_address}&guarded={guarded_address}");
         print!("&cutting={cutting_address}&silent={silent_address}");
         print!("&strict={strict_address}&strict-sse={strict_sse_address}");
+        print!("&suite={suite_address}&suite-cutting={suite_cutting_address}");
+        print!("&suite-sse={suite_sse_address}&suite-sse-cutting={suite_sse_cutting_address}");
         print!("&sse={sse_address}&sse-stack={sse_stack_address}&events={events_address}");
         print!("&{web_transport}");
         println!("&stack={stack_address}&stack-cutting={stack_cutting_address}&victim=127.0.0.1:{victim_port}");

@@ -18,6 +18,8 @@ mod peer;
 mod proxies;
 mod resume;
 mod sse;
+#[path = "../suite/mod.rs"]
+mod suite;
 mod transports;
 mod websocket;
 mod webtransport;

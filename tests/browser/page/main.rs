@@ -20,6 +20,7 @@ mod messages;
 mod presence;
 mod sse;
 mod stack;
+mod transports;
 mod turns;
 mod web_transport;
 

@@ -5,14 +5,19 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use futures_util::FutureExt;
+use tokio::sync::{
+    Barrier,
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
-use tower_transport::{BoxTransport, Error, Message, Transport, TransportExt, stack::OptimizedAcceptor};
+use tower_transport::{Error, Message, Transport, TransportExt, stack::OptimizedAcceptor};
 
-use crate::transports::proxy::Proxy;
-
-/// Boxed, so that the suite is compiled once.
-pub(crate) type Wire = BoxTransport<Message>;
+pub(crate) use crate::suite::{Wire, server::Arrival};
+use crate::{
+    suite::{Pings, client::Target, server::Host},
+    transports::proxy::Proxy,
+};
 
 pub(crate) type Dial = BoxCloneSyncService<http::Request<()>, http::Response<Wire>, Error>;
 
@@ -44,13 +49,6 @@ pub(crate) struct Route {
 
 /// How many connections were cut.
 pub(crate) type Cuts = Arc<AtomicUsize>;
-
-/// A connection at the server.
-pub(crate) struct Arrival {
-    pub(crate) wire: Wire,
-    /// Whether the handshake chose [`SUBPROTOCOL`].
-    pub(crate) is_known: bool,
-}
 
 /// The server's door: what its handlers are given goes to the test.
 #[derive(Clone)]
@@ -95,6 +93,16 @@ pub(crate) async fn link(server: SocketAddr, budgets: Vec<usize>) -> (SocketAddr
 }
 
 impl Route {
+    /// The two halves of a case.
+    pub(crate) fn halves<C: Carrier>(self) -> (Target<Dial>, Host, Cuts) {
+        let pings = if C::NEEDS_ANSWERS { Pings::Answered } else { Pings::Its };
+        let meet = Arc::new(Barrier::new(2));
+        let met = meet.clone();
+        let met = async move { drop(met.wait().await) }.boxed_local();
+        let target = Target { dial: self.dial, url: self.url, pings, meet: met };
+        (target, Host { arrivals: self.arrivals, pings, meet }, self.cuts)
+    }
+
     /// Connects as a client that offers nothing.
     pub(crate) async fn connect(&mut self) -> (Wire, Wire) {
         let request = http::Request::get(&self.url).body(()).unwrap();

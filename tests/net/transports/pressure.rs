@@ -4,10 +4,12 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 use tower_transport::{Message, QueueConfig, TransportExt};
 
-use crate::transports::{
-    carrier::{Carrier, Wire},
-    stack::both,
-    value::{Value, noise},
+use crate::{
+    suite::{
+        server::sessions,
+        value::{Value, noise},
+    },
+    transports::carrier::{Carrier, Wire},
 };
 
 const SIZE: usize = 64 << 10;
@@ -68,11 +70,12 @@ pub(crate) async fn a_reader_that_rests_does_not_hold_up_what_it_writes_itself<C
 
 /// Through the whole stack and a driver: in the end the sender is held up.
 pub(crate) async fn a_reader_that_rests_holds_up_the_senders_of_the_whole_stack<C: Carrier>() {
-    let mut both = both::<C>(Vec::new()).await;
-    let (sender, _receiver, driver) =
-        both.client.drive(QueueConfig::values().max_messages(NonZeroUsize::MIN)).into_parts();
+    let (target, host, _) = C::open(Vec::new()).await.halves::<C>();
+    let (client, ..) = target.stack();
+    let mut sessions = sessions(host.arrivals, host.pings);
+    let (sender, _receiver, driver) = client.drive(QueueConfig::values().max_messages(NonZeroUsize::MIN)).into_parts();
     tokio::spawn(driver);
-    let (_, mut session) = both.sessions.recv().await.unwrap();
+    let (_, mut session) = sessions.recv().await.unwrap();
     let value = |number| Value { number, payload: noise(SIZE, number) };
     let mut taken = 0;
     while let Ok(sent) = timeout(Duration::from_millis(300), sender.send(value(taken))).await {

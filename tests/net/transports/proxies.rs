@@ -17,7 +17,7 @@ use tower_transport::{
     },
 };
 
-use crate::transports::{serve::serve_http, talk::within};
+use crate::transports::{serve::serve_http, within};
 
 type Outcome = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 

@@ -4,17 +4,17 @@ use rkyv::{Archive, Deserialize, Serialize};
 use tower_transport::codec::RkyvCodec;
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
-pub(crate) struct Value {
-    pub(crate) number: u64,
-    pub(crate) payload: Vec<u8>,
+pub struct Value {
+    pub number: u64,
+    pub payload: Vec<u8>,
 }
 
-pub(crate) fn codec() -> RkyvCodec<Value> {
+pub fn codec() -> RkyvCodec<Value> {
     RkyvCodec::new()
 }
 
 /// The value of a number: most are tiny, some shrink, some do not, and each end's are its own.
-pub(crate) fn nth(end: u8, number: u64) -> Value {
+pub fn nth(end: u8, number: u64) -> Value {
     let payload = match number % 64 {
         17 => vec![end; 4000],
         43 => noise(3000, number),
@@ -24,25 +24,25 @@ pub(crate) fn nth(end: u8, number: u64) -> Value {
 }
 
 /// Does not shrink.
-pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     std::iter::repeat_with(|| random.next() as u8).take(length).collect()
 }
 
 /// The same for the same seed.
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.next() as usize % bound
     }
 }

@@ -1,0 +1,84 @@
+//! The suite whose parameter is the transport, over the transports of a page: `tests/suite`. The server runs the other
+//! half of each case.
+
+use std::{cell::Cell, fmt::Debug, future::Future};
+
+use browser::suite::{
+    Pings, Wire, client,
+    client::{Dial, Target},
+};
+use futures_util::FutureExt;
+use tower::{Service, ServiceExt};
+use tower_transport::{
+    Error, Message, Transport, TransportExt,
+    transport::{sse::SseDuplexConnector, websocket::WebSocketConnector},
+};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use crate::{http_url, open, url};
+
+/// Any connector as the suite takes it.
+fn boxed<C, T>(connector: C) -> impl Dial
+where
+    C: Service<http::Request<()>, Response = http::Response<T>, Error = Error, Future: 'static> + Clone + 'static,
+    T: Transport<Message, In = Message, TransportError = Error> + 'static,
+{
+    connector
+        .map_response(|response: http::Response<T>| -> http::Response<Wire> { response.map(TransportExt::into_boxed) })
+}
+
+/// Asks the server.
+async fn ask(path: &str) -> String {
+    let answer = open(path).await.receive_message().await.unwrap().unwrap();
+    answer.as_text().unwrap().to_owned()
+}
+
+/// Runs the client's half of a case, and compares what the server's half says. `url` is that of the transport, for a path.
+async fn run<D, F, O>(dial: D, url: impl Fn(&str) -> String, name: &str, half: impl FnOnce(Target<D>) -> F)
+where
+    F: Future<Output = O>,
+    O: Debug,
+{
+    thread_local!(static CASES: Cell<usize> = const { Cell::new(0) });
+    let case = CASES.get() + 1;
+    CASES.set(case);
+    let meet = async move { assert_eq!(ask(&format!("/meet?case={case}")).await, "met") };
+    let url = url(&format!("/{name}?case={case}"));
+    let near = half(Target { dial, url, pings: Pings::Messages, meet: meet.boxed_local() }).await;
+    assert_eq!(ask(&format!("/outcome?case={case}")).await, format!("{near:?}"));
+}
+
+macro_rules! tests {
+    ($(mod $name:ident = $dial:expr, $url:expr;)*) => {
+        $(mod $name {
+            use super::*;
+
+            browser::cases!(over! { $dial, $url });
+        })*
+    };
+}
+
+macro_rules! over {
+    ($dial:expr, $url:expr; $($case:ident,)*) => {
+        $(
+            #[wasm_bindgen_test]
+            async fn $case() {
+                let name = stringify!($case);
+                let is_cut = name.contains("cut");
+                let before = if is_cut { ask("/cuts").await.parse().unwrap() } else { 0 };
+                run(boxed($dial), |path| $url(is_cut, path), name, client::$case).await;
+                let cuts: u32 = ask("/cuts").await.parse().unwrap();
+                assert!(!is_cut || cuts > before, "nothing was cut");
+            }
+        )*
+    };
+}
+
+tests! {
+    mod over_websocket = WebSocketConnector::new(), |is_cut, path| {
+        url(if is_cut { "suite-cutting" } else { "suite" }, path)
+    };
+    mod over_sse_and_post = SseDuplexConnector::new(), |is_cut, path| {
+        http_url(if is_cut { "suite-sse-cutting" } else { "suite-sse" }, path)
+    };
+}
