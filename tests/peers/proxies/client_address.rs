@@ -36,7 +36,9 @@ async fn server(reads_header: bool) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((mut tcp, proxy)) = listener.accept().await {
             tokio::spawn(async move {
-                let client = if reads_header { accept_proxied(&mut tcp).await.unwrap() } else { None };
+                // A health check ends its connection whenever it likes.
+                let header = if reads_header { accept_proxied(&mut tcp).await } else { Ok(None) };
+                let Ok(client) = header else { return };
                 let service = tower::service_fn(move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(client.unwrap_or(proxy));
                     let trusted = ["127.0.0.3/32".parse().unwrap()];
@@ -58,14 +60,23 @@ async fn server(reads_header: bool) -> SocketAddr {
     address
 }
 
-/// Returns what the server sees of a client behind HAProxy, and the client's own address.
-async fn seen(mode: &str, frontend: &str, send: &str, server: SocketAddr) -> Option<(String, SocketAddr)> {
+const TCP: &str = include_str!("../../../docs/guide/haproxy-tcp.cfg");
+
+#[test]
+fn the_guide_shows_the_configuration_that_is_tested() {
+    assert!(include_str!("../../../docs/guide/deployment.md").contains(TCP));
+}
+
+/// Returns what the server sees of a client behind HAProxy, and the client's own address. The configuration is that of
+/// the guide, with these changes.
+async fn seen(changes: &[(&str, &str)], server: SocketAddr) -> Option<(String, SocketAddr)> {
     let proxy = Proxy::start_with(Kind::Haproxy, |address, _| {
-        format!(
-            "defaults\n    mode {mode}\n    timeout connect 5s\n    timeout client 9s\n    timeout server 9s\n\
-             frontend f\n    bind {address}\n    {frontend}\n    default_backend b\n\
-             backend b\n    server one {server} {send}\n"
-        )
+        let (address, server) = (address.to_string(), server.to_string());
+        let own = [("maxconn 32768", "maxconn 512"), (":443", &*address), ("127.0.0.1:3000", &*server)];
+        own.iter().chain(changes).fold(TCP.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "the configuration does not contain `{from}`");
+            text.replace(from, to)
+        })
     })
     .await?;
     within(async {
@@ -82,15 +93,18 @@ async fn seen(mode: &str, frontend: &str, send: &str, server: SocketAddr) -> Opt
 #[tokio::test]
 async fn both_versions_of_the_proxy_protocol_tell_the_clients_address_and_port() {
     for send in ["send-proxy", "send-proxy-v2"] {
-        let Some((seen, own)) = seen("tcp", "", send, server(true).await).await else { return };
+        let Some((seen, own)) = seen(&[("send-proxy-v2", send)], server(true).await).await else { return };
         assert_eq!(seen, format!("{:?} None", Some(own)), "{send}");
     }
 }
 
 #[tokio::test]
 async fn the_address_that_haproxy_appends_wins_over_the_one_that_the_client_forged() {
-    let Some((seen, own)) = seen("http", "option forwardfor", "source 127.0.0.3", server(false).await).await else {
-        return;
-    };
+    let changes = [
+        ("mode tcp", "mode http"),
+        ("default_", "option forwardfor\n    default_"),
+        ("send-proxy-v2", "source 127.0.0.3"),
+    ];
+    let Some((seen, own)) = seen(&changes, server(false).await).await else { return };
     assert_eq!(seen, format!("None {:?}", Some(own.ip())));
 }
