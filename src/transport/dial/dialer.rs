@@ -1,8 +1,7 @@
-#[cfg(feature = "tls")]
-use std::sync::Arc;
 use std::{
     fmt,
     net::SocketAddr,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -72,9 +71,9 @@ pub struct Dialer {
 enum Route {
     #[default]
     Direct,
-    Proxy(Proxy),
+    Proxy(Arc<Proxy>),
     #[cfg(feature = "proxy")]
-    Environment(std::sync::Arc<Environment>),
+    Environment(Arc<Environment>),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
 }
@@ -102,7 +101,7 @@ impl Dialer {
     /// Returns an error for which [`is_config`](Error::is_config) is true if the URL has another form: another scheme,
     /// a path, or a port over 65535.
     pub fn proxy(mut self, proxy: &Uri) -> Result<Self, Error> {
-        self.route = Route::Proxy(Proxy::parse(proxy)?);
+        self.route = Route::Proxy(Arc::new(Proxy::parse(proxy)?));
         Ok(self)
     }
 
@@ -132,7 +131,7 @@ impl Dialer {
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
     pub fn proxy_from_env(mut self) -> Result<Self, Error> {
         let environment = Environment::read(|name| std::env::var(name).ok())?;
-        self.route = Route::Environment(std::sync::Arc::new(environment));
+        self.route = Route::Environment(Arc::new(environment));
         Ok(self)
     }
 
