@@ -213,7 +213,7 @@ impl Error {
 
     /// Marks this error as one that another attempt may fix, for [`classify`](crate::layer::reconnect::classify). It
     /// stands for several failures, of which its kind and status describe another one.
-    #[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
+    #[cfg(feature = "adaptive")]
     pub(crate) fn into_temporary(self) -> Self {
         self.map(|inner| inner.is_temporary = true)
     }

@@ -155,7 +155,7 @@ while let Some(order) = receiver.receive().await {
 //! | `tracing` (default) | 15 | yes | logs, as tracing events, of connections that are refused, closed or lost |
 //! | `trace` | 18 | yes | `layer::trace`: tracing spans, metrics, W3C trace context |
 //! | `optimized` | 76 | client | `stack::OptimizedTransport`: the recommended stack, negotiated with the peer |
-//! | `adaptive` | 125 | - | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
+//! | `adaptive` | 125 | client | `stack::adaptive`: WebTransport, else WebSocket, else SSE + POST; one server for all |
 //! | `context` | 81 | client | `stack::WebSocketContext`: a simple client on top of `OptimizedTransport` |
 //! | `pool` | 18 | - | `stack::pool`: a pool of connections to one target, shared by many calls |
 //! | `test-util` | 12 | yes | contract checks, a scripted transport and fault injection, for testing your own layers |

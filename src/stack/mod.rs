@@ -7,9 +7,10 @@
 //! | `WebSocketContext` (feature `context`) | a simple client on top of `OptimizedTransport` |
 //! | `Pool` (feature `pool`) | connections to one target, shared by many calls |
 //!
-//! In a page (`wasm32`) there are the client's end of `OptimizedTransport`, and `WebSocketContext`.
+//! In a page (`wasm32`) there are the client's end of `OptimizedTransport`, `AdaptiveConnector`, and
+//! `WebSocketContext`.
 
-#[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
+#[cfg(feature = "adaptive")]
 #[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
 pub mod adaptive;
 #[cfg(feature = "context")]
@@ -26,7 +27,7 @@ pub mod pool;
 #[cfg(feature = "optimized")]
 mod unusable;
 
-#[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
+#[cfg(feature = "adaptive")]
 #[cfg_attr(docsrs, doc(cfg(feature = "adaptive")))]
 pub use self::adaptive::{AdaptiveConnector, AdaptiveTransport, Endpoints, TransportKind};
 #[cfg(feature = "context")]

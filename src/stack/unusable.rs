@@ -12,7 +12,7 @@ pub(super) struct Unusable {
 }
 
 impl Unusable {
-    #[cfg(all(feature = "adaptive", not(target_arch = "wasm32")))]
+    #[cfg(feature = "adaptive")]
     pub(super) fn new(
         report: impl Fn(&Error) + Send + Sync + 'static,
         disown: impl Fn() + Send + Sync + 'static,

@@ -22,7 +22,7 @@ pub(crate) fn parse(url: &str) -> Result<Uri, Error> {
 }
 
 /// Returns whether a URL is that of a secure scheme, and its authority and path.
-pub(super) fn parts(uri: &Uri) -> Result<(bool, String), Error> {
+pub(crate) fn parts(uri: &Uri) -> Result<(bool, String), Error> {
     const USE: &str = "use http://, https://, ws:// or wss://";
 
     let is_secure = match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {

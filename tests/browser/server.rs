@@ -2,6 +2,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
+    mod adaptive;
     mod web_transport;
 
     use std::{
@@ -14,7 +15,7 @@ mod native {
             Arc, LazyLock, Mutex,
             atomic::{AtomicU32, Ordering::Relaxed},
         },
-        time::Duration,
+        time::{Duration, SystemTime},
     };
 
     use browser::suite::{
@@ -43,7 +44,7 @@ mod native {
         codec::JsonCodec,
         handshake::auth::AuthGuardLayer,
         layer::{
-            auth::StaticTokens,
+            auth::{Credentials, ExpiryLayer, FirstMessageGuard, Principal, StaticTokens},
             compression::Deflate,
             heartbeat::HeartbeatLayer,
             resume::{Accepted, SessionStore},
@@ -148,6 +149,36 @@ mod native {
             "/cuts" => {
                 let _ = socket.send_message(Message::text(CUT.load(Relaxed).to_string())).await;
             }
+            // Reads until a page is gone: whole messages of one size, and then one end.
+            "/left" => {
+                let mut whole = 0;
+                let end = loop {
+                    match socket.receive_message().await {
+                        Some(Ok(Message::Binary(payload))) if payload == vec![7; 65_536] => whole += 1,
+                        Some(Ok(Message::Close(frame))) => break format!("close {frame:?}"),
+                        Some(Err(error)) if error.is_closed() => break "cut".to_owned(),
+                        other => break format!("unexpected {other:?}"),
+                    }
+                };
+                let is_over = socket.receive_message().await.is_none();
+                *LAST_CLOSE.lock().unwrap() = format!("{whole} whole, {end}, over: {is_over}");
+            }
+            // Admits one token, for 300 ms.
+            "/expiring" => {
+                let verifier = tower::service_fn(async |credentials: Credentials| {
+                    let is_fresh = credentials.bearer().is_some_and(|token| token.expose() == "fresh");
+                    let until = SystemTime::now() + Duration::from_millis(300);
+                    if is_fresh { Ok(Guest { until }) } else { Err(Error::auth("the token has expired")) }
+                });
+                let Ok((socket, guest)) = FirstMessageGuard::new(verifier).accept(socket).await else { return };
+                echo(Box::pin(socket.layer(ExpiryLayer::new(&guest)))).await;
+            }
+            // Stops the other server, which then neither reads nor answers.
+            "/stop" => {
+                let pid = VICTIM.lock().unwrap().as_ref().unwrap().0.id();
+                let status = Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+                let _ = socket.send_message(Message::text(format!("stopped: {status}"))).await;
+            }
             // Kills the other server, and starts it again, without its sessions.
             "/kill" => {
                 let restarted = tokio::task::spawn_blocking(|| {
@@ -162,6 +193,16 @@ mod native {
                 let _ = socket.send_message(Message::text("killed")).await;
             }
             _ => {}
+        }
+    }
+
+    struct Guest {
+        until: SystemTime,
+    }
+
+    impl Principal for Guest {
+        fn expires_at(&self) -> Option<SystemTime> {
+            Some(self.until)
         }
     }
 
@@ -464,7 +505,8 @@ mod native {
         tokio::spawn(serve_events(plain_events));
         // A fifth of it is the handshake. The first connection must show that the server knows the stack.
         tokio::spawn(cut(stack_cutting, stack_address, STACK_CUTS, |number| 100 + (number * 7919 + 4_000) % 5_000));
-        let web_transport = web_transport::serve();
+        let (adaptive, hash) = adaptive::serve().await;
+        let web_transport = web_transport::serve(hash);
         let victim = start_victim(0);
         let victim_port = victim.1;
         *VICTIM.lock().unwrap() = Some(victim);
@@ -477,7 +519,7 @@ mod native {
         print!("&suite={suite_address}&suite-cutting={suite_cutting_address}");
         print!("&suite-sse={suite_sse_address}&suite-sse-cutting={suite_sse_cutting_address}");
         print!("&sse={sse_address}&sse-stack={sse_stack_address}&events={events_address}");
-        print!("&{web_transport}");
+        print!("&{adaptive}&{web_transport}");
         println!("&stack={stack_address}&stack-cutting={stack_cutting_address}&victim=127.0.0.1:{victim_port}");
         std::future::pending::<()>().await;
     }

@@ -13,11 +13,12 @@ use tower_service::Service;
 use super::{
     AdaptiveTransport, Decision, Decisions, Endpoints, TransportCapabilities, TransportKind,
     attempt::{Attempt, Observations, Route},
+    endpoints,
     policy::is_dead_path,
     race::{Dial, Dialing, Race},
 };
 use crate::{
-    Connect, Error, Limits,
+    Connect, Error, Limits, MaybeSend,
     stack::unusable::Unusable,
     transport::{
         LostConnection, sse::SseDuplexConnector, websocket::WebSocketConnector, webtransport::WebTransportConnector,
@@ -96,13 +97,14 @@ impl AdaptiveConnector {
     /// # Cancel safety
     ///
     /// Dropping the future cancels all attempts in progress.
-    pub fn connect(
-        &self,
-        url: &str,
-    ) -> impl std::future::Future<Output = Result<AdaptiveTransport, Error>> + Send + use<> {
-        let request = crate::transport::target::request(url);
+    pub fn connect(&self, url: &str) -> impl Future<Output = Result<AdaptiveTransport, Error>> + MaybeSend + use<> {
+        let uri = endpoints::parse_url(url);
         let mut connector = self.clone();
-        async move { Ok(connector.call(request?).await?.into_body()) }
+        async move {
+            let mut request = Request::new(());
+            *request.uri_mut() = uri?;
+            Ok(connector.call(request).await?.into_body())
+        }
     }
 
     /// Sets how long one transport is tried before the next one is started as well. Defaults to 250 ms. Zero starts all
@@ -132,7 +134,7 @@ impl AdaptiveConnector {
 
     /// Sets the TLS configuration for all three transports, such as custom roots or client certificates. WebTransport
     /// requires TLS 1.3 in it.
-    #[cfg(feature = "tls")]
+    #[cfg(all(feature = "tls", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     #[must_use]
     pub fn tls(mut self, config: Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
@@ -297,12 +299,20 @@ struct Connectors {
 
 impl Connectors {
     /// Returns the proxy or the Unix socket through which the connector of `endpoint` connects.
-    fn via(&self, endpoint: &super::endpoints::Endpoint) -> Option<String> {
+    #[cfg(not(target_arch = "wasm32"))]
+    fn via(&self, endpoint: &endpoints::Endpoint) -> Option<String> {
         match endpoint.candidate.kind {
             TransportKind::WebTransport => None,
             TransportKind::WebSocket => self.web_socket.route(&endpoint.uri),
             TransportKind::Sse => self.sse.route(&endpoint.uri),
         }
+    }
+
+    /// Returns nothing: a page does not see the browser's proxy.
+    #[cfg(target_arch = "wasm32")]
+    #[allow(clippy::unused_self, reason = "natively, the connectors know")]
+    fn via(&self, _: &endpoints::Endpoint) -> Option<String> {
+        None
     }
 }
 
@@ -320,7 +330,7 @@ impl Dial for Connectors {
 
 fn dial<C>(connector: C, request: Request<()>) -> Dialing<AdaptiveTransport>
 where
-    C: Connect<ConnectError = Error, Transport: Into<AdaptiveTransport>, Future: Send> + Send + 'static,
+    C: Connect<ConnectError = Error, Transport: Into<AdaptiveTransport>, Future: MaybeSend> + MaybeSend + 'static,
 {
     Box::pin(async move { Ok(Response::map(connector.oneshot(request).await?, Into::into)) })
 }

@@ -3,7 +3,13 @@ use std::{fmt, sync::Arc};
 use http::{Uri, uri::Authority};
 
 use super::{TransportKind, plan::Candidate};
-use crate::{Error, layer::reconnect::Target, transport::target};
+#[cfg(target_arch = "wasm32")]
+use crate::transport::page;
+#[cfg(target_arch = "wasm32")]
+pub(super) use crate::transport::page::parse as parse_url;
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) use crate::transport::target::uri as parse_url;
+use crate::{Error, layer::reconnect::Target};
 
 /// The URLs of a server's three transports.
 ///
@@ -70,7 +76,7 @@ impl Endpoints {
     ///
     /// Returns an error for which [`is_config`](Error::is_config) is true if `base` is not such a URL.
     pub fn new(base: &str) -> Result<Self, Error> {
-        let uri = target::uri(base).map_err(|error| error.context("the base URL of the endpoints is invalid"))?;
+        let uri = parse_url(base).map_err(|error| error.context("the base URL of the endpoints is invalid"))?;
         Ok(Self { base: Some(Base::parse(&uri)?), locations: Default::default() })
     }
 
@@ -123,7 +129,7 @@ impl Endpoints {
     }
 
     fn set(mut self, kind: TransportKind, url: &str) -> Result<Self, Error> {
-        let uri = target::uri(url).map_err(|error| error.context(format!("the URL of {kind} is invalid")))?;
+        let uri = parse_url(url).map_err(|error| error.context(format!("the URL of {kind} is invalid")))?;
         let base = Base::parse(&uri)?;
         if kind == TransportKind::WebTransport && !base.is_secure {
             return Err(Error::config("WebTransport requires TLS: its URL must begin with https://"));
@@ -213,8 +219,9 @@ struct Base {
 }
 
 impl Base {
+    #[cfg(not(target_arch = "wasm32"))]
     fn parse(uri: &Uri) -> Result<Self, Error> {
-        let target = target::Target::parse(uri)?;
+        let target = crate::transport::target::Target::parse(uri)?;
         // The authority as written, including user information and zone. The connectors parse it again.
         let authority = uri.authority().cloned().ok_or_else(|| Error::config("the base URL has no host"))?;
         let path = target.path.path().trim_end_matches('/').to_owned();
@@ -228,6 +235,24 @@ impl Base {
             port: target.port,
             path,
             query,
+        })
+    }
+
+    /// The browser parses the URLs again. One with a user is an error.
+    #[cfg(target_arch = "wasm32")]
+    fn parse(uri: &Uri) -> Result<Self, Error> {
+        let (is_secure, _) = page::parts(uri)?;
+        let authority = uri.authority().cloned().ok_or_else(|| Error::config("the base URL has no host"))?;
+        let host = authority.host().to_ascii_lowercase();
+        Ok(Self {
+            is_secure,
+            dialled_host: host.clone(),
+            has_credentials: false,
+            host: host.into(),
+            port: authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 }),
+            authority,
+            path: uri.path().trim_end_matches('/').to_owned(),
+            query: uri.query().map(str::to_owned),
         })
     }
 

@@ -99,6 +99,14 @@
 //!   [`TransportCapabilities`].
 //! - [`TransportKind`] in the response's extensions, and [`AdaptiveTransport::kind`].
 //!
+//! # In a page
+//!
+//! On `wasm32` the client's end exists, with the same rules and the same memory. A browser hides why a WebTransport
+//! session or a WebSocket was not made, so the rules see less: a refused session is `UdpBlocked`, and a WebSocket that
+//! was refused for whatever reason, or whose server is down, is `Cut`. The other transports go on in both cases. Only
+//! SSE shows a status: its 401 or 403 stops the attempt. A path that went dead is detected by a heartbeat alone. The
+//! guide `browser` has the table.
+//!
 //! # Backpressure
 //!
 //! A connect waits for the first transport to connect; see [`AdaptiveConnector`]. The transport returns `Pending` when
@@ -225,15 +233,17 @@ mod memory;
 mod plan;
 mod policy;
 mod race;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod server;
 mod transport;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::server::SessionServer;
 pub use self::{
     capabilities::{Standing, TransportCapabilities},
     connector::{AdaptiveConnecting, AdaptiveConnector},
     decision::{Decided, Decision, Decisions, Reason},
     endpoints::Endpoints,
     kind::TransportKind,
-    server::SessionServer,
     transport::AdaptiveTransport,
 };

@@ -78,7 +78,7 @@ pub(super) fn diagnose(kind: TransportKind, error: &Error) -> Diagnosis {
 
 /// Returns whether a proxy requires other credentials, or does not permit the connection by SOCKS.
 fn is_auth_of_proxy(error: &Error) -> bool {
-    #[cfg(feature = "proxy")]
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
     if error.is_auth() && crate::transport::dial::is_of_socks_proxy(error) {
         return true;
     }
@@ -122,13 +122,22 @@ pub(super) fn objects(error: &Error) -> bool {
 pub(super) fn is_dead_path(error: &Error) -> bool {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(this) = cause {
-        if this.downcast_ref::<Error>().is_some_and(Error::is_timeout)
-            || matches!(this.downcast_ref(), Some(quinn::ConnectionError::TimedOut))
-        {
+        if this.downcast_ref::<Error>().is_some_and(Error::is_timeout) || is_idle_timeout(this) {
             return true;
         }
         cause = this.source();
     }
+    false
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn is_idle_timeout(error: &(dyn StdError + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(quinn::ConnectionError::TimedOut))
+}
+
+/// The browser does not tell why a session was lost.
+#[cfg(target_arch = "wasm32")]
+fn is_idle_timeout(_: &(dyn StdError + 'static)) -> bool {
     false
 }
 

@@ -21,6 +21,7 @@ use crate::{
     Error,
     layer::reconnect::{Class, classify},
     rt::Timer,
+    threads::dyn_send,
 };
 
 /// How much longer UDP may be silent after the server has answered over TCP, even if only to refuse. The first value
@@ -29,7 +30,7 @@ use crate::{
 const SILENCE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(1));
 
 /// The future of one transport.
-pub(super) type Dialing<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Error>> + Send>>;
+pub(super) type Dialing<T> = Pin<Box<dyn_send!(Future<Output = Result<Response<T>, Error>>)>>;
 
 /// Creates the transport of each kind.
 pub(super) trait Dial {

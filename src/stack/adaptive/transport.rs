@@ -27,6 +27,7 @@ pub struct AdaptiveTransport {
     /// On a client, the route to which a dead path is reported.
     route: Option<Arc<Route>>,
     /// On a server, the value that is held for the life of the connection.
+    #[cfg(not(target_arch = "wasm32"))]
     _held: Option<Box<dyn Send + Sync>>,
 }
 
@@ -49,6 +50,15 @@ macro_rules! each {
 }
 
 impl AdaptiveTransport {
+    const fn new(inner: Inner) -> Self {
+        Self {
+            inner,
+            route: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            _held: None,
+        }
+    }
+
     /// Returns the kind of the transport.
     #[must_use]
     pub const fn kind(&self) -> TransportKind {
@@ -100,6 +110,7 @@ impl AdaptiveTransport {
     }
 
     /// Drops `held` together with the connection.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
         self._held = Some(Box::new(held));
         self
@@ -134,27 +145,34 @@ impl AdaptiveTransport {
 
 /// Returns whether the QUIC connection was closed by this end although this end did not ask for it. An idle timeout
 /// looks like this if the QUIC library first noticed that the request stream had ended.
+#[cfg(not(target_arch = "wasm32"))]
 fn has_vanished(error: &Error) -> bool {
     let first: &(dyn std::error::Error + 'static) = error;
     std::iter::successors(Some(first), |error| error.source())
         .any(|error| matches!(error.downcast_ref(), Some(quinn::ConnectionError::LocallyClosed)))
 }
 
+/// The browser does not tell who ended the connection.
+#[cfg(target_arch = "wasm32")]
+fn has_vanished(_: &Error) -> bool {
+    false
+}
+
 impl From<WebTransportStream> for AdaptiveTransport {
     fn from(stream: WebTransportStream) -> Self {
-        Self { inner: Inner::WebTransport(Box::new(stream)), route: None, _held: None }
+        Self::new(Inner::WebTransport(Box::new(stream)))
     }
 }
 
 impl From<WebSocket> for AdaptiveTransport {
     fn from(websocket: WebSocket) -> Self {
-        Self { inner: Inner::WebSocket(websocket), route: None, _held: None }
+        Self::new(Inner::WebSocket(websocket))
     }
 }
 
 impl From<SseDuplex> for AdaptiveTransport {
     fn from(sse: SseDuplex) -> Self {
-        Self { inner: Inner::Sse(sse), route: None, _held: None }
+        Self::new(Inner::Sse(sse))
     }
 }
 

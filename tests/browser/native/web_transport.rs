@@ -11,14 +11,17 @@ use http::StatusCode;
 use tokio::time::sleep;
 use tower_transport::{
     CloseCode, CloseFrame, Error, Limits, Message, TransportExt,
-    transport::webtransport::{Certificate, Incoming, Session, WebTransportServer, WebTransportStream},
+    transport::webtransport::{
+        Certificate, CertificateHash, Incoming, Session, WebTransportServer, WebTransportStream,
+    },
 };
 
 /// How the last session and its first stream ended.
 static LAST: Mutex<String> = Mutex::new(String::new());
 
-/// Serves pages of every origin, pages of no origin, and nobody. Returns the parameters for the page.
-pub(super) fn serve() -> String {
+/// Serves pages of every origin, pages of no origin, and nobody. `adaptive` is the hash of one more certificate.
+/// Returns the parameters for the page.
+pub(super) fn serve(adaptive: CertificateHash) -> String {
     let bind = || {
         let certificate = Certificate::development(&[]).unwrap();
         let hash = certificate.hash();
@@ -33,7 +36,10 @@ pub(super) fn serve() -> String {
     tokio::spawn(accept(open));
     tokio::spawn(accept(strict));
     std::mem::forget(silent);
-    format!("wt={}&wt-strict={}&wt-silent={}&wt-hash={hash},{strict_hash}", addresses.0, addresses.1, addresses.2)
+    format!(
+        "wt={}&wt-strict={}&wt-silent={}&wt-hash={hash},{strict_hash},{adaptive}",
+        addresses.0, addresses.1, addresses.2
+    )
 }
 
 async fn accept(mut server: WebTransportServer) {

@@ -12,10 +12,12 @@ use tower_transport::{
 };
 use wasm_bindgen_test::wasm_bindgen_test_configure;
 
+mod adaptive;
 mod closing;
 mod connecting;
 mod layers;
 mod leaks;
+mod leaving;
 mod messages;
 mod presence;
 mod sse;
