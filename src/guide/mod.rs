@@ -20,6 +20,7 @@ pages! {
     calls "guide/calls.md"
     cookbook "guide/cookbook.md"
     tunnels "guide/tunnels.md"
+    topics "guide/topics.md"
     testing "guide/testing.md"
     faq "guide/faq.md"
     comparison "guide/comparison.md"

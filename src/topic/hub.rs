@@ -4,7 +4,7 @@ use std::{
     hash::Hash,
     num::NonZeroUsize,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use crate::{
     codec::Encoded,
     fingerprint::{Fingerprint, Seeds},
     rt::Instant,
+    sync::{Mutex, MutexGuard},
     threads::dyn_shared,
     transport::payload::Payload,
 };
@@ -192,7 +193,7 @@ impl<K, M> Topics<K, M> {
     /// topics that are used once calls it from time to time. It also happens to a topic whenever it is used.
     pub fn expire(&self) {
         for part in &self.0.parts {
-            let cores: Vec<_> = lock(part).values().filter_map(|entry| entry.kept.clone()).collect();
+            let cores: Vec<_> = part.lock().values().filter_map(|entry| entry.kept.clone()).collect();
             for core in cores {
                 self.0.release(&core);
             }
@@ -280,7 +281,7 @@ impl<K, M> Hub<K, M> {
 
     fn part(&self, topic: Fingerprint) -> MutexGuard<'_, HashMap<Fingerprint, Entry<K, M>>> {
         // Not the bits by which the table of the part distributes its entries: those come from a hash of all bits.
-        lock(&self.parts[topic.0 as usize % PARTS])
+        self.parts[topic.0 as usize % PARTS].lock()
     }
 
     pub(super) fn find(&self, topic: Fingerprint) -> Option<Arc<Core<K, M>>> {
@@ -296,13 +297,11 @@ impl<K, M> Hub<K, M> {
             return Ok(found);
         }
         // An entry whose topic is being dropped is replaced: that topic finds another one in its place and leaves it.
-        if known.is_none() {
-            if self.topics.fetch_add(1, Relaxed) >= self.config.max_topics {
-                self.topics.fetch_sub(1, Relaxed);
-                drop(part);
-                let max = self.config.max_topics;
-                return Err(Error::full(format!("there are {max} topics, as many as `max_topics` allows")));
-            }
+        if known.is_none() && self.topics.fetch_add(1, Relaxed) >= self.config.max_topics {
+            self.topics.fetch_sub(1, Relaxed);
+            drop(part);
+            let max = self.config.max_topics;
+            return Err(Error::full(format!("there are {max} topics, as many as `max_topics` allows")));
         }
         part.insert(topic, Entry { core: Arc::downgrade(&core), kept: None });
         drop(part);
@@ -443,8 +442,4 @@ impl Published {
     pub const fn subscribers(self) -> usize {
         self.subscribers
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

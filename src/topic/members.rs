@@ -1,7 +1,7 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -9,11 +9,12 @@ use std::{
 use super::{
     Event, Position, Publication, Start,
     history::{Log, Since, Step},
-    hub::{Hub, Published, lock},
+    hub::{Hub, Published},
     policy::{Next, Policy, Queue},
 };
 use crate::{
     fingerprint::{Fingerprint, Seeds},
+    sync::Mutex,
     transport::wakers::poll_prepared,
 };
 
@@ -117,12 +118,12 @@ impl<K, M> Core<K, M> {
     }
 
     pub(super) fn position(&self) -> Position {
-        let recorded = lock(&self.log);
+        let recorded = self.log.lock();
         Position::new(recorded.log.epoch(), recorded.log.head())
     }
 
     pub(super) fn subscribers(&self) -> usize {
-        self.groups.iter().map(|group| lock(group).len()).sum()
+        self.groups.iter().map(|group| group.lock().len()).sum()
     }
 
     /// Publishes a message. Returns whether the hub has to keep the topic from now on, or `None` if the step is refused.
@@ -134,7 +135,7 @@ impl<K, M> Core<K, M> {
         key: Option<Fingerprint>,
         now: Duration,
     ) -> Option<(Published, bool)> {
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         if !recorded.log.count(step, key) {
             drop(recorded);
             return None;
@@ -157,17 +158,17 @@ impl<K, M> Core<K, M> {
         let must_be_kept = recorded.log.len() > 0 && !mem::replace(&mut recorded.is_kept, true);
         let mut subscribers = 0;
         let mut groups = self.groups.iter();
-        let mut group = groups.next().map(lock);
+        let mut group = groups.next().map(Mutex::lock);
         drop(recorded);
         while let Some(members) = &mut group {
             subscribers += members.deliver(&publication, size, key, &mut due, &mut gone);
             // The next one is locked before this one is released.
-            group = groups.next().map(lock);
+            group = groups.next().map(Mutex::lock);
         }
         due.drain(..).for_each(Waker::wake);
         gone.clear();
         // Of two publications at once, the last one keeps its vectors.
-        let before = lock(&self.log).spare.replace(Spare { due, gone });
+        let before = self.log.lock().spare.replace(Spare { due, gone });
         drop(before);
         Some((Published { position: Some(position), subscribers }, must_be_kept))
     }
@@ -175,7 +176,7 @@ impl<K, M> Core<K, M> {
     /// Drops messages that are too old. Returns the number of those that remain.
     pub(super) fn expire(&self, now: Duration) -> usize {
         let mut gone = Vec::new();
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         recorded.log.expire(now, &mut gone);
         recorded.log.len()
     }
@@ -183,35 +184,35 @@ impl<K, M> Core<K, M> {
     /// Drops messages that are too old. Returns whether the history is empty, so that the hub need not keep the topic.
     pub(super) fn release(&self, now: Duration) -> bool {
         let mut gone = Vec::new();
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         recorded.log.expire(now, &mut gone);
         recorded.is_kept = recorded.log.len() > 0;
         !recorded.is_kept
     }
 
     pub(super) fn is_kept(&self) -> bool {
-        lock(&self.log).is_kept
+        self.log.lock().is_kept
     }
 
     pub(super) fn get(&self, key: &Fingerprint) -> Option<Publication<K, M>> {
-        lock(&self.log).log.get(key).cloned()
+        self.log.lock().log.get(key).cloned()
     }
 
     /// Returns the messages of the history.
     pub(super) fn snapshot(&self) -> Vec<Publication<K, M>> {
-        lock(&self.log).log.after(0).map(|(_, publication)| publication.clone()).collect()
+        self.log.lock().log.after(0).map(|(_, publication)| publication.clone()).collect()
     }
 
     pub(super) fn remove(&self, key: &Fingerprint) -> bool {
         let mut gone = Vec::new();
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         recorded.log.remove(key, &mut gone)
     }
 
     /// Returns the offset after which a subscription begins, and the gap with which it does.
     pub(super) fn begin(&self, start: Start, now: Duration) -> (Position, Option<Option<u64>>) {
         let mut gone = Vec::new();
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         let log = &mut recorded.log;
         log.expire(now, &mut gone);
         let (offset, gap) = match start {
@@ -238,7 +239,7 @@ impl<K, M> Core<K, M> {
         events: &mut VecDeque<(u64, Event<K, M>)>,
     ) -> Progress {
         let mut gone = Vec::new();
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         let log = &mut recorded.log;
         log.expire(now, &mut gone);
         let mut offset = offset;
@@ -260,7 +261,7 @@ impl<K, M> Core<K, M> {
 
     /// Makes the subscriber a member from the next message on. Returns the position after which it gets everything.
     pub(super) fn join_live(&self, member: &Arc<Member<K, M>>, feed: u64) -> (Place, Position) {
-        let mut recorded = lock(&self.log);
+        let mut recorded = self.log.lock();
         let place = self.join(&mut recorded, member, feed);
         (place, Position::new(recorded.log.epoch(), recorded.log.head()))
     }
@@ -269,13 +270,13 @@ impl<K, M> Core<K, M> {
         let group = recorded.joined % GROUPS;
         recorded.joined += 1;
         let seat = Seat { member: member.clone(), feed, after: recorded.log.head() };
-        let index = lock(&self.groups[group]).insert(seat);
+        let index = self.groups[group].lock().insert(seat);
         Place { group, index }
     }
 
     /// Removes a member.
     pub(super) fn leave(&self, place: Place) {
-        let seat = lock(&self.groups[place.group]).remove(place.index);
+        let seat = self.groups[place.group].lock().remove(place.index);
         drop(seat);
     }
 }
@@ -326,7 +327,7 @@ impl<K, M> Group<K, M> {
         let mut members = 0;
         for seat in self.seats.iter().flatten().filter(|seat| seat.after < offset) {
             members += 1;
-            let mut waiting = lock(&seat.member.waiting);
+            let mut waiting = seat.member.waiting.lock();
             waiting.queue.push(seat.feed, publication.clone(), size, key, gone);
             due.extend(waiting.waker.take());
         }
@@ -353,7 +354,7 @@ impl<K, M> Member<K, M> {
     /// Returns the next thing to tell the subscriber, or registers its task for when there is one.
     pub(super) fn poll_next(&self, cx: &Context<'_>) -> Poll<Next<Publication<K, M>>> {
         poll_prepared(cx, |prepared| {
-            let mut waiting = lock(&self.waiting);
+            let mut waiting = self.waiting.lock();
             let next = waiting.queue.next();
             if next.is_none() {
                 prepared.keep_in(&mut waiting.waker);
@@ -364,18 +365,18 @@ impl<K, M> Member<K, M> {
 
     /// Returns the next thing to tell the subscriber.
     pub(super) fn next(&self) -> Option<Next<Publication<K, M>>> {
-        lock(&self.waiting).queue.next()
+        self.waiting.lock().queue.next()
     }
 
     /// Forgets what waits of a topic.
     pub(super) fn forget(&self, feed: u64) {
         let mut gone = Vec::new();
-        lock(&self.waiting).queue.forget(feed, &mut gone);
+        self.waiting.lock().queue.forget(feed, &mut gone);
     }
 
     /// Returns the numbers of messages and bytes that wait, and of messages that were dropped and replaced.
     pub(super) fn counts(&self) -> (usize, u64, u64, u64) {
-        let waiting = lock(&self.waiting);
+        let waiting = self.waiting.lock();
         let queue = &waiting.queue;
         (queue.len(), queue.bytes(), queue.dropped(), queue.replaced())
     }

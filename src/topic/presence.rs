@@ -84,6 +84,9 @@ impl<I, V> Change<I, V> {
     }
 }
 
+/// The change by which a member joined.
+type Joined<K, I, V> = Publication<K, Change<I, V>>;
+
 impl<K, I: Hash, V> Presence<K, I, V> {
     /// Creates a presence with at most `max_members` in each topic, and the default number of
     /// [topics](TopicsConfig::max_topics).
@@ -141,7 +144,7 @@ impl<K: Hash + Eq, I: Clone, V> Presence<K, I, V> {
     /// # Errors
     ///
     /// Returns an error for which [`is_full`](Error::is_full) is true if there are as many topics as there may be.
-    pub fn members<Q>(&self, topic: &Q) -> Result<Vec<Publication<K, Change<I, V>>>, Error>
+    pub fn members<Q>(&self, topic: &Q) -> Result<Vec<Joined<K, I, V>>, Error>
     where
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned = K> + ?Sized,
