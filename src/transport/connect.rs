@@ -79,6 +79,9 @@ pub(crate) trait SessionMessages: Send + Sync {
     /// Until then a layer between may still refuse the connection, and the next one has to report them.
     fn was_reported(&self, _lost: u64) {}
 
+    /// Notes that everything is sent that goes first on the new connection. Messages of an earlier session follow.
+    fn release(&self) {}
+
     /// Gives the session up. Returns the number of messages that are lost with it.
     fn give_up(&self) -> u64 {
         self.count()
@@ -118,6 +121,12 @@ impl Unacknowledged {
     #[cfg_attr(not(feature = "reconnect"), allow(dead_code, reason = "for the reconnect layer"))]
     pub(crate) fn was_reported(&self, lost: u64) {
         self.0.was_reported(lost);
+    }
+
+    /// See [`SessionMessages::release`].
+    #[cfg_attr(not(feature = "reconnect"), allow(dead_code, reason = "for the reconnect layer"))]
+    pub(crate) fn release(&self) {
+        self.0.release();
     }
 
     /// See [`SessionMessages::give_up`].

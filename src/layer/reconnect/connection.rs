@@ -144,7 +144,11 @@ where
         }
         core.settle_session(outlives, is_resumed, lost);
         // Settled before the machine moves: what the new connection says about the old session is told first.
-        let has_unsent = !core.greeting.as_slice().is_empty() || core.buffer.has_unsent();
+        let has_greeting = !core.greeting.as_slice().is_empty();
+        let has_unsent = has_greeting || core.buffer.has_unsent();
+        if !has_greeting {
+            core.release_held();
+        }
         core.machine.on(Event::Opened { has_unsent });
         // The observers see the connection before its first message can be read.
         core.shared.connected(Arc::new(parts));
@@ -158,6 +162,9 @@ where
         // A sink that rejects every message is of no use, and would be polled forever.
         let mut patience = MAX_REJECTIONS;
         loop {
+            if core.greeting.as_slice().is_empty() {
+                core.release_held();
+            }
             if core.greeting.as_slice().is_empty() && (core.buffer.must_flush() || !core.buffer.has_unsent()) {
                 while let Err(error) = ready!(transport.as_mut().poll_flush(cx)).map_err(Into::into) {
                     reject(core, error, &mut patience)?;

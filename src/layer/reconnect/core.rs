@@ -279,6 +279,13 @@ impl<Out> Core<Out> {
         }
     }
 
+    /// Lets the session below send what it has from an earlier one: the messages of the hook have gone before.
+    pub(super) fn release_held(&self) {
+        if let Some(session) = &self.held_below {
+            session.release();
+        }
+    }
+
     /// Reports the loss of a connection to the layers above, unless its session may go on. Then the report
     /// [waits](Self::settle_session) for the next connection.
     pub(super) fn report_loss(&self) {

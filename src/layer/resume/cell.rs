@@ -18,7 +18,7 @@ use super::{
     replay::Budget,
     wire::{Bytes16, Hello, Welcome, Window},
 };
-use crate::{Error, layer::stall::Patience, rt::Instant, sync::Mutex, transport::SessionMessages};
+use crate::{Error, Message, layer::stall::Patience, rt::Instant, sync::Mutex, transport::SessionMessages};
 
 /// The outcome of a session when a connection was opened. It is in the extensions of the connector's response, and in
 /// [`ResumeHandle`].
@@ -40,7 +40,8 @@ pub enum Verdict {
     /// new one begins.
     Fresh {
         /// The number of messages that this end had accepted and will not send. None of them was acknowledged, but the
-        /// last ones may have reached the peer.
+        /// last ones may have reached the peer. A server that drains tells exactly which ones it has got: then none is
+        /// lost, and the others are sent in the new session.
         lost: u64,
     },
 }
@@ -96,13 +97,13 @@ impl ResumeHandle {
     /// Returns how many messages this end has accepted that the peer has not acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
-        self.cell.messages.load(Ordering::Relaxed)
+        self.cell.messages.load(Ordering::Relaxed) + self.cell.carried_messages.load(Ordering::Relaxed)
     }
 
     /// Returns how many bytes these messages have on the wire.
     #[must_use]
     pub fn unacknowledged_bytes(&self) -> usize {
-        self.cell.bytes.load(Ordering::Relaxed)
+        self.cell.bytes.load(Ordering::Relaxed) + self.cell.carried_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -154,6 +155,9 @@ pub(super) struct SessionCell {
     /// The messages and bytes without an acknowledgement, for the handles.
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    /// The same of the messages that wait for the next session.
+    carried_messages: AtomicUsize,
+    carried_bytes: AtomicUsize,
     verdict: watch::Sender<Option<Verdict>>,
     session: Mutex<Stored>,
 }
@@ -174,6 +178,10 @@ struct Stored {
     is_observed: bool,
     /// The number of messages lost with earlier sessions, of which the user has yet to be told.
     lost: u64,
+    /// The messages that the user of a draining server did not get. They go to the next session.
+    carried: Vec<Message>,
+    /// Whether the next session may send them: the layer above has sent what goes first.
+    is_released: bool,
     id: Option<SessionId>,
     /// The newest connection, while it waits for the ledger.
     opening: Option<Waker>,
@@ -185,6 +193,8 @@ impl Default for SessionCell {
             epoch: AtomicU64::default(),
             messages: AtomicUsize::default(),
             bytes: AtomicUsize::default(),
+            carried_messages: AtomicUsize::default(),
+            carried_bytes: AtomicUsize::default(),
             verdict: watch::Sender::new(None),
             session: Mutex::default(),
         }
@@ -305,6 +315,7 @@ impl SessionCell {
                     over = Some(ledger);
                 }
                 session.token = welcome.token;
+                session.is_released = false;
                 session.is_unseen = std::mem::replace(&mut session.is_known, true);
                 let lost = session.lost;
                 (fresh, if session.is_unseen { Verdict::Fresh { lost } } else { Verdict::New })
@@ -342,6 +353,32 @@ impl SessionCell {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Shows the messages that wait for the next session.
+    fn show_carried(&self, carried: &[Message]) {
+        self.carried_messages.store(carried.len(), Ordering::Relaxed);
+        self.carried_bytes.store(carried.iter().map(Message::len).sum(), Ordering::Relaxed);
+    }
+
+    /// Returns whether messages of an earlier session wait to be sent in this one.
+    pub(super) fn carries(&self) -> bool {
+        !self.session.lock().carried.is_empty()
+    }
+
+    /// Gives the messages of an earlier session to this one, if they may go. Returns whether it did.
+    pub(super) fn take_carried(&self, ledger: &mut Ledger) -> bool {
+        let mut session = self.session.lock();
+        // Without a layer above that releases them, nothing goes first.
+        if session.is_observed && !session.is_released {
+            return false;
+        }
+        let carried = std::mem::take(&mut session.carried);
+        self.show_carried(&[]);
+        drop(session);
+        carried.into_iter().for_each(|message| ledger.out.push(message));
+        self.show(ledger);
+        true
+    }
+
     /// Takes a session back from its transport. `is_broken` says that it cannot go on.
     fn put_back(&self, mut ledger: Ledger, is_broken: bool) {
         // Not acknowledged, so the peer sends them again.
@@ -367,6 +404,13 @@ impl SessionCell {
             }
             session.id = None;
             over = Some(ledger);
+        } else if ledger.is_left && !is_broken {
+            // The peer has told exactly which messages its user got, and gives it no others.
+            session.carried.extend(ledger.out.take_all());
+            self.show_carried(&session.carried);
+            session.is_released = false;
+            session.id = None;
+            over = Some(ledger);
         } else if is_ending || is_broken {
             // A close that was cut ends the session as well: no later connection sends what it owes.
             session.lose(&ledger);
@@ -387,13 +431,17 @@ impl SessionCell {
 impl SessionMessages for SessionCell {
     fn count(&self) -> u64 {
         let lost = self.session.lock().lost;
-        lost + self.messages.load(Ordering::Relaxed) as u64
+        lost + (self.messages.load(Ordering::Relaxed) + self.carried_messages.load(Ordering::Relaxed)) as u64
     }
 
     fn was_reported(&self, lost: u64) {
         let mut session = self.session.lock();
         session.is_observed = true;
         session.seen(lost);
+    }
+
+    fn release(&self) {
+        self.session.lock().is_released = true;
     }
 
     fn give_up(&self) -> u64 {
@@ -405,9 +453,11 @@ impl SessionMessages for SessionCell {
             session.lose(ledger);
             self.show_none();
         }
-        let lost = std::mem::take(&mut session.lost);
+        let carried = std::mem::take(&mut session.carried);
+        self.show_carried(&[]);
+        let lost = std::mem::take(&mut session.lost) + carried.len() as u64;
         drop(session);
-        drop(over);
+        drop((over, carried));
         lost
     }
 }

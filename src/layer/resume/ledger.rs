@@ -29,6 +29,8 @@ pub(super) struct Ledger {
     pub(super) is_over: bool,
     /// The close of the user has succeeded: messages without an acknowledgement count as delivered.
     pub(super) is_closed: bool,
+    /// The peer drains: it has ended the session, and told exactly which messages its user got.
+    pub(super) is_left: bool,
     /// The rejections that the user was not told about yet.
     refusals: Refusals,
     /// Whether connections make progress.
@@ -57,10 +59,18 @@ impl Ledger {
             id,
             inbox: Inbox::new(budget.another()),
             out: ReplayBuffer::new(own, own.towards(peer), budget),
-            incoming: Incoming { received: 0, digest: Some(0), told: 0, bytes: 0, window: peer.towards(own) },
+            incoming: Incoming {
+                received: 0,
+                digest: Some(0),
+                told: 0,
+                bytes: 0,
+                dropped: 0,
+                window: peer.towards(own),
+            },
             closing: None,
             is_over: false,
             is_closed: false,
+            is_left: false,
             refusals: Refusals::default(),
             progress: Progress::new(patience),
         }
@@ -74,6 +84,12 @@ impl Ledger {
 
     /// Drops messages that were read ahead and not given to the user. They come again on the next connection.
     pub(super) fn forget_inbox(&mut self) {
+        self.inbox.clear();
+    }
+
+    /// Drops messages that were read ahead, because the user gets no more on this connection.
+    pub(super) fn drop_inbox(&mut self) {
+        self.incoming.dropped += self.inbox.data as u64;
         self.inbox.clear();
     }
 
@@ -167,6 +183,8 @@ impl Ledger {
     /// Notes that the peer closes the connection.
     pub(super) fn peer_closed(&mut self, frame: Option<&CloseFrame>) {
         self.progress.blame = self.progress.blame.or(frame.and_then(Blame::of_close));
+        self.is_left |=
+            self.is_over && self.closing.is_none() && frame.is_some_and(|frame| frame.return_after().is_some());
     }
 
     /// Counts the end of a connection that its user dropped, if the peer had closed it because of a message. Returns an
@@ -203,7 +221,7 @@ impl Ledger {
 
     /// Handles an acknowledgement of the peer.
     pub(super) fn acknowledged(&mut self, ack: Ack) -> Result<(), Error> {
-        let received = self.incoming.received + self.inbox.data as u64;
+        let received = self.incoming.received + self.inbox.data as u64 + self.incoming.dropped;
         // Connections are reliable and ordered, so the counts can only differ if something below dropped or repeated a
         // message. From here on both ends would number messages differently, and replay the wrong ones.
         if ack.sent != received {
@@ -327,6 +345,8 @@ pub(super) struct Incoming {
     /// The number in the last acknowledgement, and the bytes since.
     told: u64,
     bytes: usize,
+    /// The number of messages that came in after this end's bye and were dropped.
+    pub(super) dropped: u64,
     /// The smaller of both ends' bounds. The peer has no more than that in flight.
     window: Window,
 }

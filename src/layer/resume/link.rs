@@ -43,6 +43,8 @@ pub(super) struct Link<T> {
     /// The user's sink waits for acknowledgements, so its methods read.
     sink_reads: bool,
     heard_bye: bool,
+    /// The user gets no more messages: this end has told the peer which ones it got.
+    drops_rest: bool,
 }
 
 /// How long the peer may take for its close message after it said that the session is over.
@@ -68,6 +70,7 @@ impl<T> Link<T> {
             last_words: Timer::new(),
             sink_reads: false,
             heard_bye: false,
+            drops_rest: false,
         }
     }
 
@@ -93,7 +96,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
     #[inline]
     pub(super) fn poll_next(&mut self, ledger: &mut Ledger, cx: &mut Context<'_>) -> Poll<Received> {
         // The common case: a message of the user, and nothing else to do.
-        if ledger.reads_directly() && self.ending.is_open() && !self.sink_reads && !self.heard_bye {
+        if ledger.reads_directly() && self.ending.is_open() && !self.sink_reads && !self.heard_bye && !self.drops_rest {
             return match self.inner().poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) if message.is_data() && !wire::is_marked(&message) => {
                     ledger.progress.is_read = false;
@@ -155,6 +158,7 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
             };
             match read {
                 Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(message))) if self.drops_rest && message.is_data() => ledger.incoming.dropped += 1,
                 Poll::Ready(Ok(Some(message))) => {
                     ledger.give(&message);
                     return Poll::Ready(self.give(ledger, message, cx));
@@ -204,6 +208,13 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         // The close goes out at once if it can, for callers that do not poll again after an error.
         if let Poll::Ready(end) = self.poll_parted() {
             self.ending.end(end);
+        }
+    }
+
+    /// Drops the messages of the peer from now on. The bye of this end, which was said, does not count them.
+    pub(super) fn drop_rest(&mut self, ledger: &mut Ledger) {
+        if !std::mem::replace(&mut self.drops_rest, true) {
+            ledger.drop_inbox();
         }
     }
 

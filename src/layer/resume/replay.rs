@@ -201,6 +201,19 @@ impl ReplayBuffer {
         self.budget.shrink(self.bytes);
     }
 
+    /// Takes the messages that were not acknowledged, as they were before they went to the wire.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Message> {
+        self.bytes = 0;
+        self.budget.shrink(0);
+        std::mem::take(&mut self.buffer).into_iter().filter_map(|kept| {
+            match trailer::open(Layer::Resume, kept.message) {
+                trailer::Opened::Plain(message) => Some(message),
+                // Nothing else is kept here.
+                trailer::Opened::Marked(..) => None,
+            }
+        })
+    }
+
     /// Begins a new connection, which has had none of these messages. Returns their number.
     pub(super) fn rewind(&mut self, flight: Window) -> u64 {
         self.written = self.acked;

@@ -70,7 +70,11 @@ pub struct Session<T> {
     timer: Timer,
     ended: Option<Ended>,
     on_adopted: Option<OnAdopted<T>>,
+    is_leaving: Option<IsLeaving>,
 }
+
+/// A function that tells whether the server drains.
+type IsLeaving = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// A function that is called with each later connection.
 type OnAdopted<T> = Box<dyn Fn(&T) + Send + Sync>;
@@ -113,6 +117,7 @@ impl<T> Session<T> {
             timer: Timer::new(),
             ended: None,
             on_adopted: None,
+            is_leaving: None,
         }
     }
 
@@ -120,6 +125,13 @@ impl<T> Session<T> {
     #[cfg_attr(not(feature = "optimized"), allow(dead_code, reason = "for the stack, which is a feature"))]
     pub(crate) fn on_adopted(&mut self, on_adopted: impl Fn(&T) + Send + Sync + 'static) {
         self.on_adopted = Some(Box::new(on_adopted));
+    }
+
+    /// Makes the session give its user no message after its bye once `is_leaving` returns true. The bye then tells the
+    /// client exactly which messages it has to send to another server.
+    #[cfg_attr(not(feature = "optimized"), allow(dead_code, reason = "for the stack, which is a feature"))]
+    pub(crate) fn leaves_if(&mut self, is_leaving: impl Fn() -> bool + Send + Sync + 'static) {
+        self.is_leaving = Some(Box::new(is_leaving));
     }
 
     /// Returns the session's public name.
@@ -443,6 +455,9 @@ impl<T: Transport<Message, In = Message> + Unpin> Stream for Session<T> {
                 }
                 continue;
             };
+            if link.writer.said_bye && this.is_leaving.as_ref().is_some_and(|is_leaving| is_leaving()) {
+                link.drop_rest(&mut this.ledger);
+            }
             match link.poll_next(&mut this.ledger, cx) {
                 Poll::Ready(Received::Message(message)) if message.is_close() && !this.ledger.is_over => {
                     // It ends this connection only.

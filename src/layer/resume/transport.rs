@@ -39,6 +39,8 @@ pub struct ResumedTransport<T> {
     failed: Option<Error>,
     stream_ended: bool,
     is_used: bool,
+    /// Whether messages of an earlier session wait to be sent in this one.
+    carries: bool,
 }
 
 impl<T> ResumedTransport<T> {
@@ -51,6 +53,7 @@ impl<T> ResumedTransport<T> {
         ack_delay: Duration,
     ) -> Self {
         Self {
+            carries: cell.carries(),
             verdict,
             link: Link::new(link, wakers.clone(), ack_delay, None),
             wakers,
@@ -101,6 +104,10 @@ impl<T> ResumedTransport<T> {
             Verdict::Fresh { lost } if lost > 0 => {
                 extensions.insert(SessionLoss(lost));
             }
+            // Nothing of the earlier session is lost in either direction: it goes on with another server.
+            Verdict::Fresh { .. } if self.carries => {
+                extensions.insert(Resumed);
+            }
             Verdict::New | Verdict::Fresh { .. } => {}
         }
     }
@@ -127,6 +134,11 @@ impl<T> ResumedTransport<T> {
         if !self.is_used {
             self.is_used = true;
             self.lease.cell.used(self.verdict);
+        }
+        if self.carries
+            && let Some(ledger) = &mut self.lease.ledger
+        {
+            self.carries = !self.lease.cell.take_carried(ledger);
         }
         let is_newest = self.lease.cell.is_newest(self.lease.epoch);
         if !is_newest && self.lease.ledger.is_some() {
@@ -206,6 +218,19 @@ impl<T: Transport<Message, In = Message> + Unpin> Sink<Message> for ResumedTrans
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
         // If a newer connection has taken over since `poll_ready`, the message goes with the session to it.
+        let was_promised = self.link.writer.has_promised();
+        if let Some(ledger) = &mut self.lease.ledger
+            && was_promised
+            && ledger.is_over
+            && ledger.closing.is_none()
+            && message.is_data()
+        {
+            // The peer has ended the session since the promise. The message goes to the next one if the peer drains,
+            // and is counted as lost otherwise.
+            ledger.out.push(message);
+            self.show();
+            return Ok(());
+        }
         let (link, ledger) = self.writable()?;
         let sent = link.writer.start_send(ledger, message);
         self.show();

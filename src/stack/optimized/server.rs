@@ -256,6 +256,9 @@ where
                 Accepted::New(mut session) => {
                     // A later connection may agree on less, so the handle shows the agreement of the newest one.
                     let status = status.clone();
+                    let leaving = seat.clone();
+                    // The hint tells the client that the bye is exact.
+                    session.leaves_if(move || leaving.frame().is_some_and(|frame| frame.return_after().is_some()));
                     session.on_adopted(move |wire: &Wire<T>| {
                         if let Some((agreed, monitor)) = layers::inspect(wire) {
                             status.connected(agreed);

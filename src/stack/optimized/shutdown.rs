@@ -142,11 +142,13 @@ impl GracefulShutdown {
         T: Transport<Message, In = Message, TransportError = Error>,
     {
         // A user that closes because of the drain sends its frame, unless it has asked for another one.
-        let frame = match signal::close_frame() {
-            None if self.sink.is_open() => self.member.frame(),
-            _ => None,
-        };
-        signal::with_close_frame(frame.as_ref(), || self.sink.poll_close(inner, cx))
+        if self.sink.is_open()
+            && signal::close_frame().is_none()
+            && let Some(frame) = self.member.frame()
+        {
+            self.close(frame);
+        }
+        self.sink.poll_close(inner, cx)
     }
 
     #[inline]

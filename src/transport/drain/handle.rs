@@ -131,7 +131,8 @@ impl Drain {
         Self::default()
     }
 
-    /// Sets the window over which clients return. Defaults to 5 seconds. Zero sends no return hints.
+    /// Sets the window over which clients return. Defaults to 5 seconds. With zero, each client returns after its own
+    /// backoff.
     ///
     /// Each session that the drain closes is told a time of its own within this window, at which it is to connect
     /// again: see [Return hints](#return-hints). Choose the window by the rate of handshakes that the remaining or new
@@ -370,6 +371,7 @@ mod tests {
         assert!(!first.is_started() && second.frame() == Some(policy.clone()) && !drain.is_started());
         let restart = CloseFrame::new(CloseCode::RESTART, "");
         drain.start(restart.clone());
+        let restart = restart.with_return_after(Duration::ZERO);
         let late = drain.enter();
         assert_eq!([first.frame(), second.frame(), late.frame()], [Some(restart.clone()), Some(policy), Some(restart)]);
         drop((first, second, late));

@@ -148,9 +148,6 @@ impl Registry {
         const GOLDEN: u32 = 0x9E37_79B9;
 
         let window = self.spread.load(Ordering::Relaxed);
-        if window == 0 {
-            return start.frame.clone();
-        }
         let hint = self.hints.fetch_add(1, Ordering::Relaxed);
         let place = start.offset.wrapping_add(hint.wrapping_mul(GOLDEN));
         // The window fits 32 bits, so the product fits 64.

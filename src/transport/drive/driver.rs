@@ -41,7 +41,8 @@ pin_project! {
     ///   allocated in advance. Waiting messages take memory, and an idle connection releases it except for 16 messages
     ///   each way.
     /// - **A visible end.** When the last sender is gone, or one [closes](super::Sender::close), accepted messages are
-    ///   sent and the transport is closed. The driver then reads until the peer has closed too. When the transport ends
+    ///   sent and the transport is closed. The same happens when the [`Drain`](crate::transport) of the transport's
+    ///   server starts. The driver then reads until the peer has closed too. When the transport ends
     ///   or fails, the receiver gets the messages already read, then the error and `None`; every waiting sender and
     ///   every later call gets the cause. When the driver is dropped, both ends get an error for which
     ///   [`is_closed`](Error::is_closed) is true.
@@ -165,7 +166,7 @@ impl<Out, In> Worker<Out, In> {
             }
         }
         let flushed = match self.writing {
-            Writing::Open if self.is_dirty => transport.poll_flush(cx),
+            Writing::Open if self.is_dirty => signal::holding(|| transport.poll_flush(cx)),
             Writing::Closing => signal::with_close_frame(self.frame.as_ref(), || transport.poll_close(cx)),
             _ => return turn,
         };
@@ -243,7 +244,7 @@ impl<Out, In> Worker<Out, In> {
         T: Transport<Out, In = In>,
     {
         while !self.out.batch.is_empty() {
-            match transport.as_mut().poll_ready(cx).map_err(Into::into) {
+            match signal::holding(|| transport.as_mut().poll_ready(cx)).map_err(Into::into) {
                 Poll::Ready(Ok(())) => {}
                 // The error concerns earlier messages. The batch is put back and goes on in the next turn.
                 Poll::Ready(Err(error)) if error.is_rejection() => {
@@ -368,7 +369,7 @@ impl<Out, In> Worker<Out, In> {
             let mark = Mark::now();
             // A report of an earlier poll must not count for this message.
             signal::take_decoded();
-            let polled = transport.as_mut().poll_next(cx);
+            let polled = signal::holding(|| transport.as_mut().poll_next(cx));
             let decoded = signal::take_decoded();
             self.pass_on_loss(mark);
             let message = match polled {
@@ -409,6 +410,16 @@ impl<Out, In> Worker<Out, In> {
         self.queues.wake_receiver(inbox);
     }
 
+    /// Closes the queue, because the transport's server drains. The transport leaves its close to the driver, which
+    /// gives it everything that was accepted before. Returns whether there is something to do now.
+    fn begin_drain(&mut self) -> bool {
+        let is_new = !self.queues.outbox.lock().is_closing() && self.writing == Writing::Open;
+        if is_new {
+            self.out.drain();
+        }
+        is_new
+    }
+
     /// Releases memory once nothing has moved for a while. Returns whether to check again.
     fn rest(&mut self) -> bool {
         if std::mem::take(&mut self.has_moved) {
@@ -440,6 +451,7 @@ where
         worker.queues.driver.register(cx.waker());
         worker.queues.drive();
         let mark = Mark::now();
+        let since = mark;
         // Writing before reading: an answer that this poll reads may need the room that it makes.
         let wrote = worker.write(this.transport.as_mut(), cx);
         if worker.poll_writing_deadline(mark, cx).is_ready() {
@@ -449,13 +461,14 @@ where
         // A mark of its own: bytes that the write has moved are no sign of the peer.
         let mark = Mark::now();
         let read = worker.read(this.transport.as_mut(), cx);
+        let is_draining = since.has_drained() && worker.begin_drain();
         if read != Turn::Ended && !worker.is_pointless() {
             if worker.poll_reading_deadline(mark, cx).is_ready() {
                 return Poll::Ready(Err(worker.cut()));
             }
             let is_resting = worker.rest();
             // A budget is used up, or idle polls are counted before memory is released. Other tasks go first.
-            if wrote == Turn::Yield || read == Turn::Yield || is_resting {
+            if wrote == Turn::Yield || read == Turn::Yield || is_draining || is_resting {
                 cx.waker().wake_by_ref();
             }
             return Poll::Pending;

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// ```text
 ///          the last sender is gone, Sender::close,        the transport is closed,
-///          or a full queue closes                         or has failed
+///          a drain, or a full queue closes                or has failed
 ///   Open -----------------------------------> Closing ----------------------------> Ended
 ///     \___________________ the transport has failed, or the driver is gone __________/
 /// ```
@@ -57,6 +57,8 @@ enum Cause {
     Unused,
     /// A sender asked for it. Accepted messages are sent first.
     Asked(CloseFrame),
+    /// The transport's server drains. Accepted messages are sent first; the transport knows the frame.
+    Drained,
     /// The queue was full. Waiting messages were dropped.
     Overflow(CloseCode),
 }
@@ -75,6 +77,7 @@ impl Cause {
         match self {
             Self::Unused => Error::closed("the last sender was dropped or closed, which closes the transport"),
             Self::Asked(frame) => Error::closed(format!("this end closed the transport with {frame}")),
+            Self::Drained => Error::closed("the server is shutting down"),
             Self::Overflow(code) => backlog::closed_by(*code),
         }
     }
@@ -194,6 +197,16 @@ impl<Out> Outbox<Out> {
         }
     }
 
+    /// Stops accepting messages, and closes the transport once accepted messages are sent, because its server drains.
+    /// Returns the wakers to wake.
+    pub(super) fn drain(&mut self) -> Vec<Waker> {
+        if !matches!(self.phase, Phase::Open) {
+            return Vec::new();
+        }
+        self.phase = Phase::Closing(Cause::Drained);
+        self.waiters.wake_all()
+    }
+
     /// Returns why the transport has ended, or `None` and registers `watcher`, which gets an id if it has none.
     pub(super) fn poll_end(&mut self, watcher: &mut Option<u64>, prepared: &mut PreparedWaker<'_>) -> Option<End> {
         match &self.phase {
@@ -244,7 +257,7 @@ impl<Out> Outbox<Out> {
     /// Returns why accepted messages that are not flushed never will be.
     pub(super) fn over(&self) -> Option<Error> {
         match &self.phase {
-            Phase::Open | Phase::Closing(Cause::Unused | Cause::Asked(_)) => None,
+            Phase::Open | Phase::Closing(Cause::Unused | Cause::Asked(_) | Cause::Drained) => None,
             _ => self.closed(),
         }
     }
@@ -363,7 +376,7 @@ impl<Out> Outbox<Out> {
         }
         match &self.phase {
             Phase::Closing(cause) if batch.is_empty() => Next::Close(match cause {
-                Cause::Unused => None,
+                Cause::Unused | Cause::Drained => None,
                 Cause::Asked(frame) => Some(frame.clone()),
                 Cause::Overflow(code) => Some(backlog::too_slow(*code)),
             }),

@@ -167,6 +167,12 @@ impl<Out, In> Consumer<Out, In> {
         wake_all(self.wakers.drain(..));
     }
 
+    /// Stops accepting messages, because the transport's server drains.
+    pub(super) fn drain(&mut self) {
+        self.wakers.extend(self.queues.outbox.lock().drain());
+        wake_all(self.wakers.drain(..));
+    }
+
     /// Reports the loss of messages that the transport had accepted to the flushes that wait for them.
     pub(super) fn lose(&mut self, error: Error) {
         let mut outbox = self.queues.outbox.lock();
