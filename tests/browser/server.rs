@@ -163,11 +163,11 @@ mod native {
                 let is_over = socket.receive_message().await.is_none();
                 *LAST_CLOSE.lock().unwrap() = format!("{whole} whole, {end}, over: {is_over}");
             }
-            // Admits one token, for 300 ms.
+            // Admits one token, for two seconds.
             "/expiring" => {
                 let verifier = tower::service_fn(async |credentials: Credentials| {
                     let is_fresh = credentials.bearer().is_some_and(|token| token.expose() == "fresh");
-                    let until = SystemTime::now() + Duration::from_millis(300);
+                    let until = SystemTime::now() + Duration::from_secs(2);
                     if is_fresh { Ok(Guest { until }) } else { Err(Error::auth("the token has expired")) }
                 });
                 let Ok((socket, guest)) = FirstMessageGuard::new(verifier).accept(socket).await else { return };
