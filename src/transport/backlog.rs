@@ -106,8 +106,8 @@ pub(crate) enum Pushed<Out> {
     Ahead,
     /// The message waits behind all others.
     Behind,
-    /// The message waits behind all others, and the oldest one was dropped.
-    InPlaceOfOldest(Entry<Out>),
+    /// The message waits behind all others. The oldest one was dropped, and the next ones as far as it needs their bytes.
+    InPlaceOfOldest(Entry<Out>, Vec<Entry<Out>>),
     /// The message has taken the place of another one, which was dropped.
     InPlace(Entry<Out>),
     /// The message was dropped.
@@ -177,8 +177,15 @@ impl<Out> Backlog<Out> {
         self.max_messages.saturating_sub(self.len() + elsewhere)
     }
 
+    /// Returns whether this message replaces another one although the queue is full. One that is larger waits for room
+    /// like any other: a message for each key could make the queue many times as large as its bound.
+    pub(crate) fn replaces(&self, entry: &Entry<Out>) -> bool {
+        let waiting = self.place(entry).and_then(|place| self.data.get(place));
+        waiting.is_some_and(|waiting| entry.size <= waiting.size || self.bytes < self.max_bytes)
+    }
+
     /// Returns the place of the waiting message that this one replaces.
-    pub(crate) fn place(&self, entry: &Entry<Out>) -> Option<usize> {
+    fn place(&self, entry: &Entry<Out>) -> Option<usize> {
         Some((self.places.get(&entry.key?)? - self.first) as usize)
     }
 
@@ -208,15 +215,19 @@ impl<Out> Backlog<Out> {
                 return Pushed::Dropped(entry);
             }
             WhenFull::DropOldest if is_full => {
-                self.dropped += 1;
                 // All waiting messages may already be elsewhere, or the front may be the final message.
-                if self.data.front().is_none_or(Entry::is_last) {
+                let Some(oldest) = self.pop_oldest() else {
+                    self.dropped += 1;
                     return Pushed::Dropped(entry);
+                };
+                // Small messages in front of a large one: as many go as free its bytes.
+                let mut rest = Vec::new();
+                while self.bytes >= self.max_bytes
+                    && let Some(next) = self.pop_oldest()
+                {
+                    rest.push(next);
                 }
-                let Some(oldest) = self.data.pop_front() else { return Pushed::Dropped(entry) };
-                self.bytes -= oldest.size();
-                self.first += 1;
-                pushed = Pushed::InPlaceOfOldest(oldest);
+                pushed = Pushed::InPlaceOfOldest(oldest, rest);
             }
             WhenFull::Close(code) if is_full => {
                 self.dropped += 1;
@@ -230,6 +241,18 @@ impl<Out> Backlog<Out> {
         self.bytes += size;
         self.data.push_back(entry);
         pushed
+    }
+
+    /// Drops the oldest message, unless it is the final one.
+    fn pop_oldest(&mut self) -> Option<Entry<Out>> {
+        if self.data.front().is_none_or(Entry::is_last) {
+            return None;
+        }
+        let oldest = self.data.pop_front()?;
+        self.bytes -= oldest.size();
+        self.first += 1;
+        self.dropped += 1;
+        Some(oldest)
     }
 
     /// Takes out the next message. Its bytes remain counted.
@@ -320,4 +343,53 @@ pub(crate) fn closed_by(code: CloseCode) -> crate::Error {
 /// Creates the close frame for a peer that was too slow.
 pub(crate) fn too_slow(code: CloseCode) -> crate::CloseFrame {
     crate::CloseFrame::new(code, "too slow: the outgoing queue was full")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    const KIB: usize = 1 << 10;
+
+    fn backlog(when_full: WhenFull<Message>) -> (Backlog<Message>, Measure<Message>) {
+        let config = QueueConfig::<Message, Message>::messages()
+            .max_messages(NonZeroUsize::new(1000).unwrap())
+            .max_bytes(NonZeroUsize::new(64 * KIB).unwrap())
+            .when_full(when_full);
+        (Backlog::new(&config), Measure::new(&config))
+    }
+
+    #[test]
+    fn with_drop_oldest_large_messages_after_small_ones_keep_to_the_bound_of_bytes() {
+        let (mut backlog, measure) = backlog(WhenFull::DropOldest);
+        for _ in 0..1000 {
+            drop(backlog.push(measure.entry(Message::binary(vec![0; 16])), 0));
+        }
+        for _ in 0..1000 {
+            drop(backlog.push(measure.entry(Message::binary(vec![0; 16 * KIB])), 0));
+            // The last one may begin below the bound.
+            assert!(backlog.bytes() < 64 * KIB + 16 * KIB, "{} bytes", backlog.bytes());
+        }
+        assert_eq!(backlog.dropped() + backlog.data() as u64, 2000);
+    }
+
+    #[test]
+    fn with_coalesce_by_larger_values_wait_for_room_once_the_queue_is_full() {
+        let key = |message: &Message| message.as_bytes().first().copied();
+        let (mut backlog, measure) = backlog(WhenFull::coalesce_by(key));
+        for key in 0..100 {
+            drop(backlog.push(measure.entry(Message::binary(vec![key; 16])), 0));
+        }
+        for key in 0..100 {
+            let entry = measure.entry(Message::binary(vec![key; 16 * KIB]));
+            if backlog.replaces(&entry) {
+                drop(backlog.push(entry, 0));
+            }
+        }
+        assert!(backlog.bytes() < 64 * KIB + 16 * KIB, "{} bytes", backlog.bytes());
+        // A value that is not larger always has its place.
+        assert!(backlog.replaces(&measure.entry(Message::binary(vec![99; 16]))));
+    }
 }

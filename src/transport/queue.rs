@@ -50,12 +50,14 @@ pub struct QueueConfig<Out = Message, In = Out> {
 pub enum WhenFull<Out> {
     /// Senders wait their turn, first come, first served.
     Block,
-    /// The oldest waiting data message is dropped and [counted](crate::Sender::dropped).
+    /// The oldest waiting data message is dropped and [counted](crate::Sender::dropped), and so are the next ones until
+    /// the queue is below its bound of bytes.
     DropOldest,
     /// The new message is dropped and [counted](crate::Sender::dropped).
     DropNewest,
     /// A message replaces the waiting message with the same key, whether or not the queue is full. The replaced message
-    /// is [counted](crate::Sender::dropped). If there is no such message, senders wait. See
+    /// is [counted](crate::Sender::dropped). If there is no such message, senders wait, and so do those whose message is
+    /// larger than the one that it replaces while the queue is full by bytes. See
     /// [`coalesce_by`](Self::coalesce_by).
     CoalesceBy(CoalesceBy<Out>),
     /// All waiting messages are dropped and [counted](crate::Sender::dropped), and the connection is closed with this

@@ -118,6 +118,10 @@ pub(super) enum Admission {
 pub(super) enum Gone<Out> {
     Nothing,
     One(#[allow(dead_code, reason = "held to be dropped")] Entry<Out>),
+    Some(
+        #[allow(dead_code, reason = "held to be dropped")] Entry<Out>,
+        #[allow(dead_code, reason = "held to be dropped")] Vec<Entry<Out>>,
+    ),
     All(
         #[allow(dead_code, reason = "held to be dropped")] Entry<Out>,
         #[allow(dead_code, reason = "held to be dropped")] Discarded<Out>,
@@ -303,7 +307,7 @@ impl<Out> Outbox<Out> {
             // places, so a waiter that was dropped keeps none (docs/decisions.md).
             let ahead = self.waiters.ahead(ticket);
             let free = self.free();
-            if ahead >= free && entry.is_none_or(|entry| self.backlog.place(entry).is_none()) {
+            if ahead >= free && !entry.is_some_and(|entry| self.backlog.replaces(entry)) {
                 if free > 0 {
                     // A place is free, but it is another sender's turn. That sender keeps the turn only for a short
                     // time.
@@ -337,9 +341,9 @@ impl<Out> Outbox<Out> {
                 Gone::Nothing
             }
             Pushed::Behind => Gone::Nothing,
-            Pushed::InPlaceOfOldest(oldest) => {
-                self.data_fed += 1;
-                Gone::One(oldest)
+            Pushed::InPlaceOfOldest(oldest, rest) => {
+                self.data_fed += 1 + rest.len() as u64;
+                Gone::Some(oldest, rest)
             }
             Pushed::InPlace(gone) | Pushed::Dropped(gone) => Gone::One(gone),
             Pushed::Overflowed(code, entry, rest) => {
