@@ -210,7 +210,8 @@ async fn deploys(drains: Vec<u64>, client_pace: u64, pace: Pace) {
     let drain = world.lock().current.as_ref().unwrap().0.drain().clone();
     assert_eq!(drain.drain(Duration::from_secs(60)).await.cut, 0);
     sleep(Duration::from_secs(1)).await;
-    for handler in std::mem::take(&mut world.lock().handlers) {
+    let handlers = std::mem::take(&mut world.lock().handlers);
+    for handler in handlers {
         handler.await.unwrap();
     }
     reading.abort();
