@@ -139,7 +139,8 @@ async fn pairs(readers: usize, is_in_memory: bool) -> (Vec<Boxed>, Vec<Boxed>) {
     for _ in 0..readers {
         if is_in_memory {
             let (server, client) = duplex(16 << 10);
-            (servers.push(Box::new(server)), clients.push(Box::new(client)));
+            servers.push(Box::new(server));
+            clients.push(Box::new(client));
         } else {
             let (client, server) = loopback.connect().await;
             servers.push(Box::new(server));

@@ -162,7 +162,7 @@ mod unix {
     }
 
     async fn client(number: u32, url: String, stop: tokio::sync::watch::Receiver<bool>) -> Result<Client, BoxError> {
-        let transport = OptimizedTransport::builder().connect(&*url).await?;
+        let transport = OptimizedTransport::builder().connect(&url).await?;
         let handle = transport.handle();
         let (sender, mut receiver) = transport.split();
         let counts = Arc::<Counts>::default();

@@ -162,7 +162,7 @@ while let Some(order) = receiver.receive().await {
 //! | `full` | 232 | all of them | all of the above |
 //!
 //! The column *crates* is the number of crates that the feature alone compiles on Linux, itself not included. The
-//! default features compile 60, no features 12, and `limit` with `auth` 29. Features share most of
+//! default features compile 52, no features 12, and `limit` with `auth` 29. Features share most of
 //! their crates. The counts are those of this repository's `Cargo.lock`, which selects the smallest Unicode tables for
 //! host names: `cargo update -p idna_adapter --precise 1.1.0` in an application does the same.
 //!

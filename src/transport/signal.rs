@@ -80,7 +80,7 @@ pub fn drains() {
 
 /// Returns whether the layer above closes the transport itself once its work is done.
 #[inline]
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a page is not a server"))]
+#[allow(dead_code, reason = "transports with a server's end look, which are features and native")]
 pub(crate) fn is_held() -> bool {
     HELD.get()
 }
@@ -88,7 +88,7 @@ pub(crate) fn is_held() -> bool {
 /// Runs `poll`, a poll of the transport below, so that the transport does not close on its own account when its server
 /// [drains]. The caller closes it.
 #[inline]
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
+#[allow(dead_code, reason = "the servers of calls use it, which are a feature")]
 pub(crate) fn holding<R>(poll: impl FnOnce() -> R) -> R {
     /// Restores the value of an outer call, even after a panic.
     struct Restore(bool);

@@ -26,7 +26,7 @@ pub fn nth(end: u8, number: u64) -> Value {
 /// Does not shrink.
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
-    std::iter::repeat_with(|| random.next() as u8).take(length).collect()
+    std::iter::repeat_with(|| random.number() as u8).take(length).collect()
 }
 
 /// The same for the same seed.
@@ -37,12 +37,12 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
     pub fn below(&mut self, bound: usize) -> usize {
-        self.next() as usize % bound
+        self.number() as usize % bound
     }
 }

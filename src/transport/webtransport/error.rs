@@ -5,7 +5,7 @@ use web_transport_quinn::{
     ClientError, ConnectError, ReadError, ServerError, SessionError, WebTransportError, WriteError, proto,
 };
 
-use super::stream::closed_by_peer;
+use super::closed::closed_by_peer;
 use crate::Error;
 
 /// Converts the end of a session. An end without the WebTransport capsule (the connection was lost, or closed below) is

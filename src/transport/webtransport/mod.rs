@@ -107,6 +107,7 @@ assert_eq!(chat.receive_message().await.unwrap()?, Message::text(\"100000 bytes,
 #[cfg(not(target_arch = "wasm32"))]
 mod certificate;
 mod certificate_hash;
+mod closed;
 #[cfg(not(target_arch = "wasm32"))]
 mod connector;
 mod datagrams;

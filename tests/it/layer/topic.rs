@@ -158,7 +158,7 @@ impl Service<SubscribeRequest<u8>> for Even {
     }
 
     fn call(&mut self, request: SubscribeRequest<u8>) -> Self::Future {
-        ready(if request.topic % 2 == 0 { Ok(()) } else { Err(Error::auth("odd")) })
+        ready(if request.topic.is_multiple_of(2) { Ok(()) } else { Err(Error::auth("odd")) })
     }
 }
 

@@ -26,6 +26,8 @@ use tower_transport::{
 type Wire = Frames<u32, u32, String>;
 type Numbers = BoxStream<'static, Result<u32, String>>;
 type Answer = Result<Reply<u32, Numbers>, String>;
+/// A frame of the far end.
+type Sent = Frame<u32, u32, String>;
 type Link = Channel<Frame<u32, u32, String>, Frame<u32, u32, String>>;
 type PeerTask = JoinHandle<Result<(), Error>>;
 
@@ -551,7 +553,7 @@ async fn dropping_the_peer_fails_the_calls_of_its_handles() {
 #[tokio::test]
 async fn lies_about_credit_and_numbers_end_the_connection() {
     let stream = options(r#"{"has_more":true,"answers":4}"#);
-    let cases: [(&str, Vec<Frame<u32, u32, String>>); 5] = [
+    let cases: [(&str, Vec<Sent>); 5] = [
         ("used again", vec![call(1, 1, CallOptions::default()), call(1, 2, CallOptions::default())]),
         (
             "more requests than its credit",

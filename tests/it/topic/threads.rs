@@ -33,7 +33,7 @@ fn follow(topics: &Topics<u8, u64>, start: Start, leaves: bool, end: u64) {
             _ => unreachable!(),
         }
         read += 1;
-        if leaves && read % 50 == 0 {
+        if leaves && read.is_multiple_of(50) {
             subscription = topics.subscription(Policy::drop_oldest());
             subscription.subscribe(&0, Start::After(seen)).unwrap();
         }
@@ -49,7 +49,11 @@ fn publishers_and_subscribers_on_many_threads_agree_on_one_order() {
     let topic = topics.topic(&0).unwrap();
     thread::scope(|scope| {
         for _ in 0..PUBLISHERS {
-            scope.spawn(|| (0..EACH).map(|value| topic.publish(value)).last());
+            scope.spawn(|| {
+                for value in 0..EACH {
+                    let _ = topic.publish(value);
+                }
+            });
         }
         for reader in 0..4 {
             let topics = &topics;

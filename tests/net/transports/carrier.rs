@@ -98,7 +98,10 @@ impl Route {
         let pings = if C::NEEDS_ANSWERS { Pings::Answered } else { Pings::Its };
         let meet = Arc::new(Barrier::new(2));
         let met = meet.clone();
-        let met = async move { drop(met.wait().await) }.boxed_local();
+        let met = async move {
+            met.wait().await;
+        }
+        .boxed_local();
         let target = Target { dial: self.dial, url: self.url, pings, meet: met };
         (target, Host { arrivals: self.arrivals, pings, meet }, self.cuts)
     }

@@ -19,7 +19,7 @@ use crate::{
     rt::property,
     transport::{
         page::{object, text},
-        webtransport::stream::closed_by_peer,
+        webtransport::closed::closed_by_peer,
     },
 };
 

@@ -20,7 +20,7 @@ use crate::{
     transport::{
         drain::Member,
         page::{StreamReader, forget, object},
-        webtransport::stream::closed_by_peer,
+        webtransport::closed::closed_by_peer,
     },
 };
 
