@@ -32,6 +32,8 @@ pub(super) struct GracefulShutdown {
     deadline: Timer,
     /// Whether messages of the peer may still come.
     is_read: bool,
+    /// Whether the user has begun to close. From then on, a drain sends nothing of its own.
+    is_closing: bool,
 }
 
 impl GracefulShutdown {
@@ -39,7 +41,14 @@ impl GracefulShutdown {
     pub(super) fn new(seat: Arc<Seat>, patience: Duration) -> Self {
         // A session that is accepted too late has no messages: its client is only told.
         let is_read = !seat.is_started();
-        Self { member: Member::new(seat, patience), sink: LayerSink::new(), patience, deadline: Timer::new(), is_read }
+        Self {
+            member: Member::new(seat, patience),
+            sink: LayerSink::new(),
+            patience,
+            deadline: Timer::new(),
+            is_read,
+            is_closing: false,
+        }
     }
 
     fn close(&mut self, frame: CloseFrame) {
@@ -81,7 +90,8 @@ impl GracefulShutdown {
         while let Some(message) = self.member.take_notice() {
             self.sink.push(message);
         }
-        if self.sink.is_open()
+        if !self.is_closing
+            && self.sink.is_open()
             && let Some(frame) = self.member.poll_reader(cx)
         {
             self.close(frame);
@@ -142,7 +152,8 @@ impl GracefulShutdown {
         T: Transport<Message, In = Message, TransportError = Error>,
     {
         // A user that closes because of the drain sends its frame, unless it has asked for another one.
-        if self.sink.is_open()
+        if !std::mem::replace(&mut self.is_closing, true)
+            && self.sink.is_open()
             && signal::close_frame().is_none()
             && let Some(frame) = self.member.frame()
         {
@@ -160,7 +171,8 @@ impl GracefulShutdown {
         if let Some(error) = self.member.cut() {
             return Poll::Ready(Err(error));
         }
-        if self.sink.is_open()
+        if !self.is_closing
+            && self.sink.is_open()
             && let Some(frame) = self.member.poll_writer()
         {
             self.close(frame);
