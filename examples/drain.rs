@@ -84,7 +84,7 @@ mod unix {
 
     // ---------------------------------------------------------------------------------------------- the server
 
-    /// What a server knows of one session at its end.
+    /// A server's account of one session at its end.
     struct Session {
         client: u32,
         /// The numbers of the client's first message here, and of the one after the last.

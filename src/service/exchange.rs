@@ -352,7 +352,7 @@ impl<I, Req, Res> Exchange<I, Req, Res> {
                 let leader = self.next_leader();
                 self.set_leader(leader);
             }
-            // A leader that was woken and has not come has no waker. The flag is then empty, and whoever comes takes
+            // A leader that was woken and has not come has no waker. The flag is then empty, and the next one that comes takes
             // the lead (`leads`).
             let waker = self.leader.and_then(|leader| self.entry(leader)?.take());
             let none = self.flag.swap(waker, matches!(self.leader, Some(Task::Waiter(_))));

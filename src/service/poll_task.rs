@@ -29,7 +29,7 @@ where
     C: Correlate<Req, Res>,
     T: Transport<C::Out, In = C::In>,
 {
-    // Each turn of the loop is one look at the state under the lock. What is done without the lock (the transport's
+    // Each turn of the loop is one look at the state under the lock. The work without the lock (the transport's
     // work, drops, the clone of a waker) is followed by another look, because the state may have changed meanwhile.
     //
     // | after the look | next |

@@ -512,7 +512,7 @@ where
     }
 }
 
-/// What a server knows of its transport's drain.
+/// The state of the transport's drain, as far as a server knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DrainState {
     Open,

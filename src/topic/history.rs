@@ -61,7 +61,7 @@ impl History {
         self
     }
 
-    /// Sets the maximum age of a message. By default there is none. A topic that nobody uses keeps its messages until
+    /// Sets the maximum age of a message. Off by default. A topic that nobody uses keeps its messages until
     /// [`Topics::expire`](super::Topics::expire) is called.
     #[must_use]
     pub const fn max_age(mut self, age: Duration) -> Self {
@@ -110,7 +110,7 @@ pub(super) struct Log<T> {
     bytes: u64,
 }
 
-/// What a message does to the history.
+/// The effect of a message on the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// It is kept as the history is configured.

@@ -234,7 +234,7 @@ impl<T> Queue<T> {
         if let Some(key) = key {
             self.places.insert((feed, key), Place { number, turn });
         }
-        // What is lost before is told before a message that already waits, so only `behind` goes with this one.
+        // An earlier loss is told before a message that already waits, so only `behind` goes with this one.
         let lost = self.untold.get_mut(&feed).map_or(0, |untold| std::mem::take(&mut untold.behind));
         self.bytes += u64::from(size);
         self.waiting.push(number, Waiting { item, feed, size, key, lost });

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use super::{Event, History, Policy, Publication, Start, Subscription, Topic, Topics, TopicsConfig, history::Step};
 use crate::{Error, MaybeSend, MaybeSync};
 
-/// Who is in each topic. Clones are handles to the same presence.
+/// The members of each topic. Clones are handles to the same presence.
 ///
 /// Everybody has a key of type `I` and a small value of type `V`, such as a name and a status. A key may join several
 /// times, as somebody with two devices does: it has joined with the first time, and left with the last.

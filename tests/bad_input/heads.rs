@@ -109,7 +109,7 @@ fn the_limits_of_a_response_head_are_the_configured_ones() {
             (Limits::new().header_bytes(50), "Limits::header_bytes", "50"),
             (Limits::new().handshake_bytes(1), "Limits::handshake_bytes", ""),
         ] {
-            // What comes within the first read is not too much, wherever it ends.
+            // The bytes of the first read are not too many, wherever it ends.
             let (start, more) = if size.is_empty() { ENDLESS[2] } else { (HEAD, "") };
             let error = client.attacked(limits, start, more).0.unwrap_err();
             assert!(error.is_too_large(), "{client:?}: {error:?}");

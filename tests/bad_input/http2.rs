@@ -125,7 +125,7 @@ fn begin(settings: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a server has answered: the number of frames of each kind, the resets by code, and the code of a GOAWAY.
+/// The answers of a server: the number of frames of each kind, the resets by code, and the code of a GOAWAY.
 #[derive(Debug, Default)]
 struct Answers {
     frames: HashMap<u8, usize>,
@@ -168,7 +168,7 @@ async fn attacked(
     reads: bool,
     attack: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send + 'static,
 ) -> (usize, Answers) {
-    // What a good connection needs is not counted.
+    // The needs of a good connection are not counted.
     let growth = Growth::start();
     let answers = tokio::task::spawn_blocking(move || {
         let mut tcp = TcpStream::connect(address).unwrap();

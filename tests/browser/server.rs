@@ -140,7 +140,7 @@ mod native {
                 meet.wait().await;
                 let _ = socket.send_message(Message::text("met")).await;
             }
-            // What the server's half of a case returned, or that it panicked.
+            // The result of the server's half of a case, or that it panicked.
             "/outcome" => {
                 let case = CASES.lock().unwrap().remove(&number(&parts, "case")).unwrap();
                 let outcome = case.half.await.unwrap_or_else(|error| error.to_string());

@@ -141,7 +141,7 @@ async fn echoes(mut transport: impl Transport<Message, In = Message, TransportEr
     }
 }
 
-/// What every connector needs of its dialer.
+/// The needs of every connector of its dialer.
 macro_rules! every_connector {
     ($host:expr, |$connector:ident| $configured:expr) => {{
         let host = $host;

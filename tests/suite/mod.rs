@@ -82,7 +82,7 @@ fn of_all_sizes() -> Vec<Message> {
     sizes.into_iter().flat_map(|size| [Message::binary(noise(size, 7)), Message::text("é".repeat(size / 2))]).collect()
 }
 
-/// What is sent before a close.
+/// The messages before a close.
 fn before_close() -> Vec<Message> {
     (0..50).map(|number| Message::text(format!("{number}").repeat(100))).collect()
 }
@@ -100,7 +100,7 @@ fn nth_message(number: u64) -> Message {
     }
 }
 
-/// What the service of the bridge answers.
+/// The answer of the bridge's service.
 fn doubled(mut value: Value) -> Value {
     value.number *= 2;
     value.payload.reverse();

@@ -118,11 +118,11 @@ impl<T: Transport<Message, In = Message> + Unpin> Link<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Received> {
         ledger.progress.is_read = true;
-        // What a turn looks at, in this order, because each may make the next one pointless:
+        // A turn looks at these, in this order, because each may make the next one pointless:
         // 1. rejections and messages that are the user's already;
         // 2. the end of the connection, once it has begun;
         // 3. the next message from below;
-        // 4. if there is none: the peer's last words, own messages to write, and the limit after a failed write.
+        // 4. without a connection: the peer's last words, own messages to write, and the limit after a failed write.
         for _ in 0..BUDGET {
             let read = if let Some(polled) = polled.take() {
                 self.read(polled, ledger)

@@ -15,7 +15,7 @@
 //! | anything else | is an item of the stream, as without the layer |
 //!
 //! All topics of a session share one [`Subscription`](crate::topic::Subscription), with one queue and one
-//! [`Policy`](crate::topic::Policy). What is published is written by [`TopicProtocol::event`]. A protocol that sends
+//! [`Policy`](crate::topic::Policy). [`TopicProtocol::event`] writes the published messages. A protocol that sends
 //! published messages as they are clones them, so that they stay encoded and compressed once; one that wraps each in an
 //! envelope of its session encodes it for each.
 //!

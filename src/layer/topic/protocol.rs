@@ -17,9 +17,9 @@ pub trait TopicProtocol {
     type Topic;
     /// The message of a topic.
     type Message;
-    /// What the transport receives.
+    /// The messages that the transport receives.
     type In;
-    /// What the transport sends.
+    /// The messages that the transport sends.
     type Out;
 
     /// Reads a message of the peer. Returns it if it is for the user of the transport; otherwise adds what it asks for
@@ -41,7 +41,7 @@ pub trait TopicProtocol {
     }
 }
 
-/// What a peer's message asks for, in order.
+/// The requests of a peer's message, in order.
 #[derive(Debug)]
 pub struct Requests<K, Out> {
     pub(super) waiting: VecDeque<Request<K, Out>>,

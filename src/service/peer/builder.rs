@@ -51,7 +51,7 @@ impl<P: Protocol> PeerBuilder<P> {
     }
 
     /// Sets how many calls of the other end may be in flight. Defaults to 1024. A call over the limit is rejected as
-    /// [overloaded](super::Rejection::Overloaded): it cannot wait, because the answers to this end's calls come behind it.
+    /// [overloaded](super::Rejection::Overloaded): it cannot wait, since the answers to this end's calls come behind it.
     #[must_use]
     pub fn max_incoming_calls(mut self, limit: NonZeroUsize) -> Self {
         self.incoming.calls = limit.get();

@@ -140,8 +140,8 @@ impl<P: Protocol> Caller<P> {
     }
 
     /// Sets the time after which a call of this handle fails with an error for which
-    /// [`is_timeout`](Error::is_timeout) is true. It counts from the next time that the [`Peer`](super::Peer) is polled,
-    /// and for a stream it covers the whole call. The other end learns how much time there is (in whole milliseconds),
+    /// [`is_timeout`](Error::is_timeout) is true. It counts from the next poll of the [`Peer`](super::Peer), and for
+    /// a stream it covers the whole call. The other end learns how much time there is (in whole milliseconds),
     /// and drops its handler when it is over.
     ///
     /// Other than tower's timeout on a caller, it costs no timer a call, and the other end knows of it.

@@ -244,8 +244,8 @@ where
                 match fate.unwrap_or(Fate::Unknown) {
                     Fate::Violation if !P::HAS_CREDIT => {
                         let error = Error::full(
-                            "the items of the stream came faster than they were read, and the protocol has no credit to \
-                             slow them down (PeerBuilder::window)",
+                            "the items of the stream came faster than they were read, and the protocol has no credit \
+                             to slow them down (PeerBuilder::window)",
                         );
                         shared.fail_call(id, error, true);
                         return Ok(());

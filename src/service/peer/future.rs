@@ -33,8 +33,8 @@ const BUDGET: usize = 128;
 /// The number of replies of the protocol's own that may wait before nothing more is read.
 const REPLIES: usize = 64;
 
-/// The same for rejections, which take 16 bytes each. Two ends that both stop reading would wait for each other forever,
-/// so this is more than the calls of an end that keeps to the limits.
+/// The same for rejections, which take 16 bytes each. Two ends that both stop reading would wait for each other, so
+/// this is more than the calls of an end that keeps to the limits.
 const REJECTIONS: usize = 4096;
 
 /// The phases of a peer.

@@ -27,7 +27,7 @@ pub trait Protocol {
     /// The incoming message of the transport.
     type In;
 
-    /// Whether credit is told on this wire. Without it, a stream of answers ends with an error as soon as more items wait
+    /// Whether credit is told on this wire. Without it, a stream of answers ends with an error once more items wait
     /// than the window allows, and otherwise the connection does, whose peer breaks the protocol.
     const HAS_CREDIT: bool = true;
 

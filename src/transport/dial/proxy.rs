@@ -23,7 +23,7 @@ enum Protocol {
     Socks { names: Names, credentials: Option<(String, String)> },
 }
 
-/// Who resolves the names of servers for a SOCKS proxy.
+/// The end that resolves the names of servers for a SOCKS proxy.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Names {

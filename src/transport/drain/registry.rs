@@ -121,7 +121,7 @@ impl Registry {
     pub(super) fn begin(&self, frame: CloseFrame) {
         let mut is_first = false;
         let open = self.connections();
-        // The start is set before the phase, so whoever sees the phase finds the frame.
+        // The start is set before the phase, so a task that sees the phase finds the frame.
         self.start.get_or_init(|| {
             is_first = true;
             Start { frame, open, offset: rand::random() }

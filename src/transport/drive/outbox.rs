@@ -439,7 +439,7 @@ impl<Out> Outbox<Out> {
     }
 
     fn taken_data(&self) -> u64 {
-        // What was accepted for the control lane, and neither waits there nor was fed, is among the taken.
+        // A message accepted for the control lane that neither waits there nor was fed is among the taken.
         self.taken as u64 - (self.control_accepted - self.control_fed - self.backlog.control() as u64)
     }
 

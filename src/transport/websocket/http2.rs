@@ -124,7 +124,7 @@ pub(super) struct Pool {
     origins: Mutex<HashMap<Key, Arc<Origin>>>,
 }
 
-/// What connections can be shared by: the scheme, and the host with the port and the zone.
+/// The key by which connections are shared: the scheme, and the host with the port and the zone.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     is_secure: bool,

@@ -20,7 +20,7 @@ use tower_transport::{
 
 use super::listen;
 
-/// What lies between a page and the server.
+/// The path between a page and the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Between {
     Nothing,

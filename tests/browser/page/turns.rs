@@ -30,7 +30,7 @@ fn count_tasks() -> (Rc<Cell<u32>>, impl Drop) {
     (tasks, Stop(channel, listener))
 }
 
-/// What a page does with a message: a tenth of a millisecond of work.
+/// The work of a page for a message: a tenth of a millisecond of work.
 fn work() {
     let start = js_sys::Date::now();
     let until = start + 1.0;

@@ -1,4 +1,4 @@
-//! Who is in a topic.
+//! The members of a topic.
 
 use std::{collections::BTreeMap, thread};
 

@@ -224,7 +224,7 @@ async fn the_sink_waits_for_a_peer_that_does_not_read() {
         .await;
         let (_, _unread) = open(&mut connection(address).await, handshake(address, "/")).await;
         let accepted = reported.recv().await.unwrap();
-        // What the peer permits, the pieces that hyper holds, and this crate's buffer with the message that crossed it.
+        // The bytes that the peer permits, the pieces that hyper holds, and this crate's buffer with the message that crossed it.
         let bound = WINDOW + 5 * 16 * 1024 + Limits::new().write_buffer + size + 1000;
         println!("messages of {size}: accepted {accepted} bytes of at most {bound}");
         assert!(accepted <= bound, "{accepted} > {bound}");

@@ -23,7 +23,7 @@ struct Said {
     text: String,
 }
 
-/// What the component shows.
+/// The state that the component shows.
 #[derive(Clone, Default)]
 struct View {
     state: String,

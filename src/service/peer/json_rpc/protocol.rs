@@ -27,7 +27,8 @@ struct Subscription {
 /// - A call with many answers is a [subscription](Self::subscription): its items are notifications. Without such a
 ///   setting, the call fails as not executed, and so does a call with further requests.
 /// - There is no credit. Items of a subscription that come faster than they are read end it, once as many wait as
-///   the [window](crate::service::peer::PeerBuilder::window) allows, with an error for which [`is_full`](Error::is_full) is true.
+///   the [window](crate::service::peer::PeerBuilder::window) allows, with an error for which
+///   [`is_full`](Error::is_full) is true.
 /// - A cancelled call is forgotten at this end only, or told by [`cancel_method`](Self::cancel_method), as LSP has it.
 ///   A time limit is kept at this end only.
 ///
@@ -346,8 +347,8 @@ impl Protocol for JsonRpc {
                     let subscription = self.find(|subscription| &subscription.subscribe, &of.method);
                     let Some(subscription) = subscription else {
                         return Err(Error::config(format!(
-                            "the method {:?} is no subscription (JsonRpc::subscription), and JSON-RPC has no other calls \
-                             with several answers",
+                            "the method {:?} is no subscription (JsonRpc::subscription), and JSON-RPC has no other \
+                             calls with several answers",
                             of.method
                         ))
                         .into_rejection());
