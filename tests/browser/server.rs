@@ -13,7 +13,7 @@ mod native {
         process::{Child, Command, Stdio},
         sync::{
             Arc, LazyLock, Mutex,
-            atomic::{AtomicU32, Ordering::Relaxed},
+            atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
         },
         time::{Duration, SystemTime},
     };
@@ -53,6 +53,7 @@ mod native {
         transport::{
             sse::{SseDuplex, SseDuplexServer},
             websocket::{WebSocket, WebSocketService},
+            webtransport::WebTransportStream,
         },
     };
 
@@ -249,6 +250,7 @@ mod native {
         arrivals: UnboundedSender<Arrival>,
         meet: Arc<Barrier>,
         half: JoinHandle<String>,
+        is_of_the_stack: bool,
     }
 
     macro_rules! start_half {
@@ -264,7 +266,7 @@ mod native {
     }
 
     /// Gives a connection of a page to the server's half of its case.
-    fn enter<T>(transport: T, is_known: bool, parts: &Parts)
+    fn enter<T>(transport: T, is_known: bool, pings: Pings, parts: &Parts)
     where
         T: Transport<Message, In = Message, TransportError = Error> + Send + 'static,
     {
@@ -272,25 +274,31 @@ mod native {
         let case = cases.entry(number(parts, "case")).or_insert_with(|| {
             let (sender, arrivals) = unbounded_channel();
             let meet = Arc::new(Barrier::new(2));
-            let host = Host { arrivals, pings: Pings::Messages, meet: meet.clone() };
-            let half = browser::cases!(start_half! { parts.uri.path().trim_start_matches('/'), host });
-            Case { arrivals: sender, meet, half }
+            let host = Host { arrivals, pings, meet: meet.clone() };
+            let name = parts.uri.path().trim_start_matches('/');
+            let half = browser::cases!(start_half! { name, host });
+            Case { arrivals: sender, meet, half, is_of_the_stack: name.contains("recommended_stack") }
         });
         let _ = case.arrivals.send(Arrival { wire: transport.into_boxed(), is_known });
     }
 
     async fn enter_websocket(socket: WebSocket, parts: Parts) {
         let is_known = socket.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
-        enter(socket, is_known, &parts);
+        enter(socket, is_known, Pings::Messages, &parts);
     }
 
     async fn enter_duplex(session: SseDuplex, parts: Parts) {
         let is_known = session.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
-        enter(session, is_known, &parts);
+        enter(session, is_known, Pings::Messages, &parts);
     }
 
-    /// How many connections `carry` has cut.
-    static CUT: AtomicU32 = AtomicU32::new(0);
+    async fn enter_stream(stream: WebTransportStream, parts: Parts) {
+        let is_known = stream.subprotocol() == Some(OptimizedAcceptor::SUBPROTOCOL);
+        enter(stream, is_known, Pings::Its, &parts);
+    }
+
+    /// How many connections were cut, by `carry` or by the relay in front of WebTransport.
+    static CUT: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
     async fn listen() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -506,7 +514,7 @@ mod native {
         // A fifth of it is the handshake. The first connection must show that the server knows the stack.
         tokio::spawn(cut(stack_cutting, stack_address, STACK_CUTS, |number| 100 + (number * 7919 + 4_000) % 5_000));
         let (adaptive, hash) = adaptive::serve().await;
-        let web_transport = web_transport::serve(hash);
+        let web_transport = web_transport::serve(hash).await;
         let victim = start_victim(0);
         let victim_port = victim.1;
         *VICTIM.lock().unwrap() = Some(victim);

@@ -1,8 +1,10 @@
 //! The suite whose parameter is the transport, in two halves: what the client of each case does, and what its server
 //! does. `tests/net/transports` runs both in one process. A page (`tests/browser`) runs the client's half against a
-//! program that runs the server's.
+//! program that runs the server's. Both cut connections over UDP with the same relay.
 
 pub mod client;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod relay;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod server;
 pub mod value;

@@ -6,40 +6,67 @@ use std::{
     time::Duration,
 };
 
+use browser::suite::relay::relay;
 use futures_util::SinkExt;
 use http::StatusCode;
 use tokio::time::sleep;
 use tower_transport::{
     CloseCode, CloseFrame, Error, Limits, Message, TransportExt,
+    stack::OptimizedAcceptor,
     transport::webtransport::{
         Certificate, CertificateHash, Incoming, Session, WebTransportServer, WebTransportStream,
     },
 };
 
+use super::{CASES, CUT, enter_stream};
+
 /// How the last session and its first stream ended.
 static LAST: Mutex<String> = Mutex::new(String::new());
 
-/// Serves pages of every origin, pages of no origin, and nobody. `adaptive` is the hash of one more certificate.
-/// Returns the parameters for the page.
-pub(super) fn serve(adaptive: CertificateHash) -> String {
+/// Serves pages of every origin, pages of no origin, nobody, and the suite. `adaptive` is the hash of one more
+/// certificate. Returns the parameters for the page.
+pub(super) async fn serve(adaptive: CertificateHash) -> String {
     let bind = || {
         let certificate = Certificate::development(&[]).unwrap();
         let hash = certificate.hash();
         (WebTransportServer::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate).unwrap(), hash)
     };
-    let ((open, hash), (strict, strict_hash)) = (bind(), bind());
+    let ((open, hash), (strict, strict_hash), (suite, suite_hash)) = (bind(), bind(), bind());
     let open = open.allow_any_origin().subprotocol("chat.v1").unwrap();
     let open = open.limits(Limits::new().message(5 << 20).close(Duration::from_millis(500)));
+    let mut suite = suite.allow_any_origin().subprotocol(OptimizedAcceptor::SUBPROTOCOL).unwrap();
+    // A client whose handshake was cut does not hold its place for long.
+    suite = suite.limits(Limits::new().handshake(Duration::from_millis(800)).close(Duration::from_millis(800)));
+    let suite_address = suite.local_addr().unwrap();
+    let suite_cutting = relay(suite_address, (0..).map(budget), CUT.clone()).await;
     // It takes packets, and answers none.
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addresses = (open.local_addr().unwrap(), strict.local_addr().unwrap(), silent.local_addr().unwrap());
     tokio::spawn(accept(open));
     tokio::spawn(accept(strict));
+    tokio::spawn(async move { suite.serve(enter_stream).await });
     std::mem::forget(silent);
+    let (open, strict, silent) = addresses;
+    let hashes = format!("{hash},{strict_hash},{suite_hash},{adaptive}");
     format!(
-        "wt={}&wt-strict={}&wt-silent={}&wt-hash={hash},{strict_hash},{adaptive}",
-        addresses.0, addresses.1, addresses.2
+        "wt={open}&wt-strict={strict}&wt-silent={silent}&wt-hash={hashes}\
+        &suite-wt={suite_address}&suite-wt-cutting={suite_cutting}"
     )
+}
+
+/// Returns the number of datagrams after which a connection of the suite goes silent. A handshake takes about 17, and
+/// the stack's hellos are over after about 25.
+///
+/// The first connection of a case is cut only after the server has proved that it knows the stack: otherwise the client
+/// connects again without the stack. It is cut in every case, because no case takes fewer than 70. A later client waits
+/// 10 s for a hello that does not come, so no connection of the stack is cut before the hello.
+fn budget(number: usize) -> usize {
+    let any = 1 + number * 7919 % 173;
+    match CASES.lock().unwrap().values().next() {
+        None => 45 + any % 12,
+        Some(case) if case.is_of_the_stack && (11..40).contains(&any) => any + 40,
+        Some(_) => any,
+    }
 }
 
 async fn accept(mut server: WebTransportServer) {

@@ -10,12 +10,15 @@ use browser::suite::{
 use futures_util::FutureExt;
 use tower::{Service, ServiceExt};
 use tower_transport::{
-    Error, Message, Transport, TransportExt,
-    transport::{sse::SseDuplexConnector, websocket::WebSocketConnector},
+    Error, Limits, Message, Transport, TransportExt,
+    transport::{sse::SseDuplexConnector, websocket::WebSocketConnector, webtransport::WebTransportConnector},
 };
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use crate::{http_url, open, url};
+use crate::{
+    http_url, ms, open, url,
+    web_transport::{self, https_url},
+};
 
 /// Any connector as the suite takes it.
 fn boxed<C, T>(connector: C) -> impl Dial
@@ -27,6 +30,11 @@ where
         .map_response(|response: http::Response<T>| -> http::Response<Wire> { response.map(TransportExt::into_boxed) })
 }
 
+/// Returns a connector that soon gives up a handshake that was cut.
+fn web_transport() -> WebTransportConnector {
+    web_transport::connector().limits(Limits::new().message(5 << 20).handshake(ms(800)).close(ms(800)))
+}
+
 /// Asks the server.
 async fn ask(path: &str) -> String {
     let answer = open(path).await.receive_message().await.unwrap().unwrap();
@@ -34,8 +42,12 @@ async fn ask(path: &str) -> String {
 }
 
 /// Runs the client's half of a case, and compares what the server's half says. `url` is that of the transport, for a path.
-async fn run<D, F, O>(dial: D, url: impl Fn(&str) -> String, name: &str, half: impl FnOnce(Target<D>) -> F)
-where
+async fn run<D, F, O>(
+    (dial, pings): (D, Pings),
+    url: impl Fn(&str) -> String,
+    name: &str,
+    half: impl FnOnce(Target<D>) -> F,
+) where
     F: Future<Output = O>,
     O: Debug,
 {
@@ -44,30 +56,30 @@ where
     CASES.set(case);
     let meet = async move { assert_eq!(ask(&format!("/meet?case={case}")).await, "met") };
     let url = url(&format!("/{name}?case={case}"));
-    let near = half(Target { dial, url, pings: Pings::Messages, meet: meet.boxed_local() }).await;
+    let near = half(Target { dial, url, pings, meet: meet.boxed_local() }).await;
     assert_eq!(ask(&format!("/outcome?case={case}")).await, format!("{near:?}"));
 }
 
 macro_rules! tests {
-    ($(mod $name:ident = $dial:expr, $url:expr;)*) => {
+    ($(mod $name:ident = $dial:expr, $pings:expr, $url:expr;)*) => {
         $(mod $name {
             use super::*;
 
-            browser::cases!(over! { $dial, $url });
+            browser::cases!(over! { $dial, $pings, $url });
         })*
     };
 }
 
 macro_rules! over {
-    ($dial:expr, $url:expr; $($case:ident,)*) => {
+    ($dial:expr, $pings:expr, $url:expr; $($case:ident,)*) => {
         $(
             #[wasm_bindgen_test]
             async fn $case() {
                 let name = stringify!($case);
                 let is_cut = name.contains("cut");
                 let before = if is_cut { ask("/cuts").await.parse().unwrap() } else { 0 };
-                run(boxed($dial), |path| $url(is_cut, path), name, client::$case).await;
-                let cuts: u32 = ask("/cuts").await.parse().unwrap();
+                run((boxed($dial), $pings), |path| $url(is_cut, path), name, client::$case).await;
+                let cuts: usize = ask("/cuts").await.parse().unwrap();
                 assert!(!is_cut || cuts > before, "nothing was cut");
             }
         )*
@@ -75,10 +87,13 @@ macro_rules! over {
 }
 
 tests! {
-    mod over_websocket = WebSocketConnector::new(), |is_cut, path| {
+    mod over_websocket = WebSocketConnector::new(), Pings::Messages, |is_cut, path| {
         url(if is_cut { "suite-cutting" } else { "suite" }, path)
     };
-    mod over_sse_and_post = SseDuplexConnector::new(), |is_cut, path| {
+    mod over_sse_and_post = SseDuplexConnector::new(), Pings::Messages, |is_cut, path| {
         http_url(if is_cut { "suite-sse-cutting" } else { "suite-sse" }, path)
+    };
+    mod over_webtransport = web_transport(), Pings::Its, |is_cut, path| {
+        https_url(if is_cut { "suite-wt-cutting" } else { "suite-wt" }, path)
     };
 }

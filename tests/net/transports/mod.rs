@@ -10,7 +10,6 @@ mod channel;
 mod cuts;
 mod pressure;
 mod proxies;
-mod relay;
 mod sse;
 mod urls;
 mod websocket;

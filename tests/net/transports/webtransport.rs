@@ -8,9 +8,9 @@ use tower_transport::{
     transport::webtransport::{Certificate, WebTransportConnector, WebTransportServer},
 };
 
-use crate::transports::{
-    carrier::{Carrier, Door, Route, SUBPROTOCOL, dial},
-    relay::relay,
+use crate::{
+    suite::relay::relay,
+    transports::carrier::{Carrier, Cuts, Door, Route, SUBPROTOCOL, dial},
 };
 
 pub(crate) struct WebTransports;
@@ -38,8 +38,9 @@ impl Carrier for WebTransports {
                 })
                 .await;
         });
-        let (address, cuts) =
-            if budgets.is_empty() { (address, <_>::default()) } else { relay(address, budgets).await };
+        let cuts = Cuts::default();
+        let address =
+            if budgets.is_empty() { address } else { relay(address, budgets.into_iter(), cuts.clone()).await };
         Route { dial: dial(connector), url: format!("https://{address}/"), arrivals, cuts }
     }
 }
