@@ -241,7 +241,9 @@ pub(crate) trait Closable {
 #[inline]
 pub(crate) fn poll_next<T: Closable>(this: &mut T, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
     loop {
-        if let Some(error) = poll_drain(this, cx) {
+        if this.member().is_some()
+            && let Some(error) = poll_drain(this, cx)
+        {
             return Poll::Ready(Some(Err(error)));
         }
         this.poll_answer(cx);

@@ -57,11 +57,13 @@ impl Engine {
     }
 
     /// Returns whether an answer to the peer waits to be written.
+    #[inline]
     pub(super) fn answer_waits(&self) -> bool {
         self.frames.answer_waits()
     }
 
     /// Returns the number of bytes that wait to be written.
+    #[inline]
     pub(super) fn unwritten(&self) -> usize {
         self.frames.unwritten()
     }
@@ -74,8 +76,15 @@ impl Engine {
     ) -> Poll<Result<Message, Failure>> {
         let mut budget = FRAMES;
         loop {
-            let step = self.frames.next(self.reader.bytes(), &mut budget)?;
-            self.reader.release();
+            // Without input there is nothing to take, and half of the polls end with a socket that has none.
+            let step = match self.reader.is_empty() && self.frames.is_between_frames() {
+                true => Step::Starved,
+                false => {
+                    let step = self.frames.next(self.reader.bytes(), &mut budget)?;
+                    self.reader.release();
+                    step
+                }
+            };
             match step {
                 Step::Message(message) => return Poll::Ready(Ok(message)),
                 #[cfg(feature = "deflate")]
@@ -102,8 +111,10 @@ impl Engine {
                 match self.reader.poll_fill(io.as_mut(), cx) {
                     Poll::Ready(read) => read.map_err(lost)?,
                     Poll::Pending => {
-                        self.frames.keep(self.reader.bytes())?;
-                        self.reader.release();
+                        if !self.reader.is_empty() {
+                            self.frames.keep(self.reader.bytes())?;
+                            self.reader.release();
+                        }
                         return Poll::Pending;
                     }
                 }
@@ -130,6 +141,7 @@ impl Engine {
 
     /// Queues one message, in as many frames as the limit requires. `is_vectored` tells whether the socket writes
     /// several slices at once.
+    #[inline]
     pub(super) fn send(&mut self, message: Message, is_vectored: bool) -> Result<(), Error> {
         #[cfg(feature = "deflate")]
         let compressed = match &mut self.deflate {
@@ -152,11 +164,16 @@ impl Engine {
     }
 
     /// Writes until there is room for another message.
+    #[inline]
     pub(super) fn poll_room<S: AsyncWrite>(&mut self, io: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.frames.unwritten() <= self.write_buffer {
+            return Poll::Ready(Ok(()));
+        }
         self.frames.writer().poll_write(io, cx, self.write_buffer)
     }
 
     /// Writes all accepted messages, and flushes the socket.
+    #[inline]
     pub(super) fn poll_flush<S: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut S>,

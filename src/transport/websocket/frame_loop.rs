@@ -110,16 +110,19 @@ impl FrameLoop {
         self.limits.message
     }
 
+    #[inline]
     pub(super) fn writer(&mut self) -> &mut WriteBuffer {
         &mut self.writer
     }
 
     /// Returns the number of bytes that wait to be written.
+    #[inline]
     pub(super) fn unwritten(&self) -> usize {
         self.writer.len()
     }
 
     /// Returns whether an answer to the peer waits to be written.
+    #[inline]
     pub(super) fn answer_waits(&self) -> bool {
         self.answer_waits
     }
@@ -130,6 +133,7 @@ impl FrameLoop {
     }
 
     /// Records that everything was written. Returns `false` if there is more: a pong for which there was no room.
+    #[inline]
     pub(super) fn record_flush(&mut self) -> bool {
         let Some(payload) = self.unanswered.take() else {
             self.answer_waits = false;
@@ -137,6 +141,12 @@ impl FrameLoop {
         };
         self.push(FIN | PONG, payload, false);
         false
+    }
+
+    /// Returns whether [`next`](Self::next) has nothing to do before more bytes have come, if its input is empty.
+    #[inline]
+    pub(super) fn is_between_frames(&self) -> bool {
+        matches!(self.reading, Reading::Header)
     }
 
     /// Takes frames from `input` up to the next message. The answer to a ping is queued before the ping is returned.
@@ -180,9 +190,6 @@ impl FrameLoop {
     /// Takes the beginning of a message that [`next`](Self::next) has left in `input`, because no more bytes come for
     /// now.
     pub(super) fn keep(&mut self, input: &mut BytesMut) -> Result<(), Failure> {
-        if input.is_empty() {
-            return Ok(());
-        }
         let kept = self.take_frame(input, true).and_then(|_| match &mut self.reading {
             Reading::Payload(payload) => self.message.take(input, payload, self.limits.message),
             Reading::Header | Reading::Over => Ok(()),
@@ -197,6 +204,7 @@ impl FrameLoop {
 
     /// Returns the memory into which the next bytes should be read, if much of a payload is missing. Call it when
     /// [`next`](Self::next) is starved, and [`filled`](Self::filled) afterwards.
+    #[inline]
     pub(super) fn direct(&mut self) -> Option<Limit<&mut Vec<u8>>> {
         let Reading::Payload(payload) = &self.reading else { return None };
         self.message.direct(payload, self.limits.message)
@@ -224,6 +232,7 @@ impl FrameLoop {
         if header.is_control() {
             return self.take_control(&header, len, input);
         }
+        // A header that was cut has been taken out of the input byte by byte, so nothing of it is left to skip.
         let skip = if mem::take(&mut self.cut).is_empty() { header.size } else { 0 };
         let is_compressed = header.first & RSV1 != 0;
         if header.opcode() != CONTINUATION {
@@ -233,6 +242,8 @@ impl FrameLoop {
                 }
                 return whole(header.opcode(), is_compressed, take(input, skip, len)).map(Some);
             }
+            // A message within one read is made in the buffer; one that is cut would need a `Vec`. A header that was
+            // cut (`skip` is 0) has left the buffer already.
             if header.is_final() && skip > 0 && skip + len <= ROOM && !must {
                 return Ok(Some(Step::Starved));
             }
@@ -251,6 +262,7 @@ impl FrameLoop {
             if header.is_some() || input.is_empty() {
                 return header;
             }
+            // A header has at most 14 bytes, so one at a time is enough.
             self.cut.push(input[0]);
             input.advance(1);
         }
@@ -296,6 +308,7 @@ impl FrameLoop {
         }
         let is_control = header.is_control();
         let Limits { message, frame, fragments, .. } = self.limits;
+        // Before fragments are added up: with a length of nearly 2^64, the sum below would overflow.
         if !is_control && header.len > frame.min(message) as u64 {
             return Err(match frame < message {
                 true => over_limit("incoming frame of a", header.len, frame, "frame"),
@@ -344,6 +357,7 @@ impl FrameLoop {
             return;
         }
         self.answer_waits = true;
+        // A peer that pings and does not read would fill the memory with pongs. The newest one answers all.
         if self.writer.len() > self.limits.write_buffer {
             self.unanswered = Some(payload);
         } else {
@@ -365,6 +379,7 @@ impl FrameLoop {
             }
         };
         if payload.len() > self.limits.message {
+            // A peer with the same limits would close the connection. Here, only this message fails.
             let (size, limit) = (payload.len(), self.limits.message);
             return Err(over_limit("outgoing", size as u64, limit, "message").0.into_rejection());
         }
@@ -376,6 +391,7 @@ impl FrameLoop {
     }
 
     /// Queues a data message. `first` is its opcode, with the bit RSV1 if an extension marks it.
+    #[inline]
     fn send_data(&mut self, mut first: u8, mut payload: Bytes, is_vectored: bool) {
         let frame = self.limits.frame.max(1);
         while payload.len() > frame {

@@ -204,6 +204,7 @@ impl Pool {
                 origin.known().connections.push(connection);
                 Ok(Route::Http2(grant))
             }
+            // A new connection that is full allows no stream at all.
             Some(Answer::NotAccepted | Answer::Full) => {
                 origin.remember_http1();
                 Ok(Route::Http1(None))
@@ -228,6 +229,7 @@ impl Pool {
         if let Some(origin) = origins.get(&key) {
             return Ok(origin.clone());
         }
+        // Only what was remembered is forgotten: an attempt and a connection each hold their origin.
         if origins.len() >= ORIGINS {
             origins.retain(|_, origin| Arc::strong_count(origin) > 1 || origin.has_connections());
         }
@@ -254,6 +256,7 @@ impl Origin {
                 return Some(Route::Http1(None));
             }
             known.connections.retain(|connection| !connection.driver.is_closed());
+            // They are asked without the lock, since an answer may take a round trip.
             known.connections.clone()
         };
         for connection in connections {
@@ -377,6 +380,7 @@ impl Future for Driver {
                     Poll::Pending => break,
                 },
             };
+            // An attempt that was given up must not take the place of one that waits.
             if asked.poll_closed(cx).is_ready() {
                 continue;
             }
@@ -414,6 +418,7 @@ impl Driver {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // The driver has no timer while there are WebSockets. After the last one, its idle time begins.
         if self.0.websockets.fetch_sub(1, Relaxed) == 1 {
             self.0.driver.wake();
         }

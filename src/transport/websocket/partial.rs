@@ -86,6 +86,7 @@ impl Partial {
             return None;
         }
         self.reserve(0, payload, limit);
+        // Not all of the missing bytes: what a header announces is not allocated before it comes.
         let room = self.payload.capacity() - self.payload.len();
         (room > 0).then(|| (&mut self.payload).limit(room.min(payload.left).min(PIECE)))
     }
@@ -99,6 +100,7 @@ impl Partial {
         if self.opcode == TEXT && !self.is_compressed {
             match str::from_utf8(&self.payload[self.checked..]) {
                 Ok(text) => self.checked += text.len(),
+                // The end of the input cuts a character. The next bytes show whether it is valid.
                 Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
                 Err(_) => return Err(not_utf8()),
             }
@@ -111,6 +113,7 @@ impl Partial {
     /// Ends the message, whose last frame is complete.
     pub(super) fn end(&mut self) -> Result<Step, Failure> {
         let Self { opcode, is_compressed, payload, checked, .. } = mem::take(self);
+        // Messages of a connection are often alike, and this peer has already sent as much as the estimate.
         self.last = payload.len();
         let is_text = opcode == TEXT;
         Ok(match (is_compressed, is_text) {

@@ -48,6 +48,12 @@ impl ReadBuffer {
         Self { bytes: leftover.into(), is_chunk: false }
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    #[inline]
     pub(super) fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
@@ -67,6 +73,7 @@ impl ReadBuffer {
                 signal::moved(len);
                 (self.bytes, self.is_chunk) = (chunk, true);
             }
+            // Nothing came, so the connection stays without memory.
             _ => SPARE.set(Some(chunk)),
         }
         read
@@ -123,10 +130,12 @@ fn copy(class: usize, payload: &[u8]) -> Bytes {
             memory = BytesMut::with_capacity(COPIES[class]);
         }
         memory.extend_from_slice(payload);
-        // So that the next payload is aligned if this one is. Allocators align memory of this size.
-        memory.extend_from_slice(&[0; ALIGNMENT][..padding]);
-        let mut copy = memory.split().freeze();
-        copy.truncate(payload.len());
+        let copy = memory.split().freeze();
+        if padding > 0 {
+            // So that the next payload is aligned if this one is. Allocators align memory of this size.
+            memory.extend_from_slice(&[0; ALIGNMENT][..padding]);
+            memory.advance(padding);
+        }
         copied[class].set(Some(memory));
         copy
     })

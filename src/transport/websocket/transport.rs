@@ -209,6 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         closing::close(self, frame).await
     }
 
+    #[inline]
     fn poll_write(&mut self, cx: &mut Context<'_>, whole: bool) -> Poll<Result<(), Error>> {
         let io = Pin::new(&mut self.io);
         let written = if whole { self.engine.poll_flush(io, cx) } else { self.engine.poll_room(io, cx) };
@@ -311,6 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Closable for WebSocket<S> {
         None
     }
 
+    #[inline]
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.write_failed.is_some() || (self.closing.has_ended() && self.engine.unwritten() > 0) {
             return Poll::Ready(Err(self.closed()));

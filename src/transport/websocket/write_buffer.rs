@@ -54,6 +54,7 @@ pub(super) struct WriteBuffer {
 
 impl WriteBuffer {
     /// Returns the number of waiting bytes.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -61,10 +62,12 @@ impl WriteBuffer {
     /// Appends one frame (RFC 6455, section 5.2), masked if it comes from a client. `first` is its first byte.
     /// `is_vectored` tells whether the socket writes several slices at once.
     pub(super) fn push_frame(&mut self, first: u8, payload: Bytes, mask: Option<[u8; 4]>, is_vectored: bool) {
+        // The tail becomes a segment rather than grow: growing would copy it.
         if !self.tail.is_empty() && self.tail.len() + payload.len() > TOGETHER {
             self.segments.push_back(self.tail.split().freeze());
         }
         if self.len == 0 {
+            // Nothing waits, so the tail has no memory of its own.
             self.tail = SPARE.take().unwrap_or_else(|| BytesMut::with_capacity(FIRST));
         }
         let before = self.tail.len();
@@ -110,6 +113,7 @@ impl WriteBuffer {
                 self.advance(written);
                 written
             };
+            // A socket that takes nothing and is not pending would be asked forever.
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
