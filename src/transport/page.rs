@@ -6,10 +6,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Uri;
+use http::{Request, Uri};
 use wasm_bindgen::{JsCast, JsValue};
 
 use crate::Error;
+
+/// Creates the request for a URL string, without headers.
+pub(crate) fn request(url: &str) -> Result<Request<()>, Error> {
+    let mut request = Request::new(());
+    *request.uri_mut() = parse(url)?;
+    Ok(request)
+}
 
 /// Parses a URL. The browser parses what [`Uri`] does not, such as internationalized host names.
 pub(crate) fn parse(url: &str) -> Result<Uri, Error> {

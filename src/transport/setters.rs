@@ -72,7 +72,6 @@ macro_rules! connector_setters {
 }
 
 /// Implements `connect` of a connector.
-#[cfg(not(target_arch = "wasm32"))]
 macro_rules! connect_method {
     ($transport:ident $(, $dialer:ident)?) => {
         /// Connects to `url`, without headers of your own, and returns the transport. It accepts what a browser accepts
@@ -91,8 +90,11 @@ macro_rules! connect_method {
         pub fn connect(
             &self,
             url: &str,
-        ) -> impl std::future::Future<Output = Result<$transport, crate::Error>> + Send + use<$($dialer)?> {
+        ) -> impl std::future::Future<Output = Result<$transport, crate::Error>> + crate::MaybeSend + use<$($dialer)?> {
+            #[cfg(not(target_arch = "wasm32"))]
             let request = crate::transport::target::request(url);
+            #[cfg(target_arch = "wasm32")]
+            let request = crate::transport::page::request(url);
             let mut connector = self.clone();
             async move { Ok(connector.call(request?).await?.into_body()) }
         }

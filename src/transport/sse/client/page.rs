@@ -11,7 +11,6 @@ use super::transport::{Memory, Sse};
 use crate::{
     Error, Limits,
     transport::{
-        page,
         setters::in_time,
         sse::{
             Parser,
@@ -80,24 +79,7 @@ impl SseConnector {
 
     event_source_methods!("page");
 
-    /// Connects to `url`, without headers of your own, and returns the transport.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](Error::is_config) is true.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future aborts the attempt.
-    pub fn connect(&self, url: &str) -> impl Future<Output = Result<Sse, Error>> + use<> {
-        let uri = page::parse(url);
-        let mut connector = self.clone();
-        async move {
-            let mut request = Request::new(());
-            *request.uri_mut() = uri?;
-            Ok(connector.call(request).await?.into_body())
-        }
-    }
+    connect_method!(Sse);
 
     async fn open(self, request: Request<()>) -> Result<Response<Sse>, Error> {
         let (parts, ()) = request.into_parts();

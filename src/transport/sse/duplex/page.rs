@@ -19,7 +19,6 @@ use super::{
 use crate::{
     Error, Limits,
     transport::{
-        page,
         setters::in_time,
         sse::{
             Parser,
@@ -116,24 +115,7 @@ impl SseDuplexConnector {
         self
     }
 
-    /// Connects to `url`, without headers of your own, and returns the transport.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](Error::is_config) is true.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future aborts the attempt.
-    pub fn connect(&self, url: &str) -> impl Future<Output = Result<SseDuplex, Error>> + use<> {
-        let uri = page::parse(url);
-        let mut connector = self.clone();
-        async move {
-            let mut request = Request::new(());
-            *request.uri_mut() = uri?;
-            Ok(connector.call(request).await?.into_body())
-        }
-    }
+    connect_method!(SseDuplex);
 
     async fn open(self, request: Request<()>) -> Result<Response<SseDuplex>, Error> {
         let (parts, ()) = request.into_parts();

@@ -85,28 +85,7 @@ impl WebSocketConnector {
         self
     }
 
-    /// Connects to `url` and returns the transport. It accepts what a browser accepts as an absolute URL, including
-    /// internationalized host names.
-    ///
-    /// For the subprotocols of a layer, or for the response, use the connector as a `Service` of [`http::Request`].
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](crate::Error::is_config) is
-    /// true.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection attempt.
-    pub fn connect(&self, url: &str) -> impl Future<Output = Result<WebSocket, Error>> + use<> {
-        let uri = page::parse(url);
-        let mut connector = self.clone();
-        async move {
-            let mut request = Request::new(());
-            *request.uri_mut() = uri?;
-            Ok(connector.call(request).await?.into_body())
-        }
-    }
+    connect_method!(WebSocket);
 
     async fn open(self, request: Request<()>) -> Result<Response<WebSocket>, Error> {
         let (secure, rest) = page::parts(request.uri())?;

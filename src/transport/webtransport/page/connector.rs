@@ -100,27 +100,7 @@ impl WebTransportConnector {
         self
     }
 
-    /// Connects to `url` and returns the transport. It accepts what a browser accepts as an absolute URL, including
-    /// internationalized host names.
-    ///
-    /// For the subprotocols of a layer, or for the response, use the connector as a `Service` of [`http::Request`].
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of the connector. An invalid `url` is one for which [`is_config`](Error::is_config) is true.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection attempt.
-    pub fn connect(&self, url: &str) -> impl Future<Output = Result<WebTransportStream, Error>> + use<> {
-        let uri = page::parse(url);
-        let mut connector = self.clone();
-        async move {
-            let mut request = Request::new(());
-            *request.uri_mut() = uri?;
-            Ok(connector.call(request).await?.into_body())
-        }
-    }
+    connect_method!(WebTransportStream);
 
     /// Connects a session without opening a stream in it.
     ///
