@@ -65,6 +65,44 @@ async fn a_close_frame_is_echoed_and_then_the_stream_ends() {
     let _ = send.finish();
 }
 
+/// Ends a stream some time after its close frame. Returns the code with which it was stopped before.
+async fn ended_later(mut send: wtq::SendStream) -> Option<u32> {
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let _ = send.finish();
+    send.stopped().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_that_was_closed_is_not_stopped_before_its_end_has_come() {
+    let close = [&[PREAMBLE][..], &frame(CLOSE, b"\x0f\xa1enough")].concat();
+    let (session, raw) = raw_session().await;
+    let mut send = raw.open_uni().await.unwrap();
+    send.write_all(&close).await.unwrap();
+    let mut stream = session.accept_uni().await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap().is_close());
+    drop(stream);
+    assert_eq!(ended_later(send).await, None);
+
+    let (mut stream, send, _receive, _raw) = stream_of(&close).await;
+    assert!(stream.next().await.unwrap().unwrap().is_close());
+    assert!(stream.next().await.is_none());
+    drop(stream);
+    assert_eq!(ended_later(send).await, None);
+}
+
+#[tokio::test]
+async fn data_after_a_close_frame_stops_the_stream() {
+    let bytes = [&[PREAMBLE][..], &frame(CLOSE, b"\x0f\xa1enough")].concat();
+    let (session, raw) = raw_session().await;
+    let mut send = raw.open_uni().await.unwrap();
+    send.write_all(&bytes).await.unwrap();
+    let mut stream = session.accept_uni().await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap().is_close());
+    drop(stream);
+    send.write_all(&frame(TEXT, b"more")).await.unwrap();
+    assert_eq!(send.stopped().await.unwrap(), Some(0));
+}
+
 #[tokio::test]
 async fn bytes_that_come_one_by_one_make_the_same_messages() {
     let (mut stream, mut send, _receive, _raw) = stream_of(&[PREAMBLE]).await;

@@ -1,10 +1,13 @@
-use std::task::{Context, Poll, ready};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Buf, Bytes};
 
 use super::RawReceive;
 use crate::{
-    CloseCode, Error, Message, log,
+    CloseCode, Error, Message, log, rt,
     transport::{framing::Decoder, signal, webtransport::Session},
 };
 
@@ -18,15 +21,16 @@ const AT_ONCE: usize = 32;
 /// The receiving half of a stream, which decodes messages from QUIC.
 pub(super) struct Reader {
     session: Session,
-    receive: RawReceive,
+    /// The stream below, until no more data is read.
+    receive: Option<RawReceive>,
     pieces: [Bytes; PIECES],
     next: usize,
     filled: usize,
     decoder: Decoder,
     /// Whether the peer opened the stream and its first byte has not arrived yet.
     awaits_preamble: bool,
-    /// Whether no more data will arrive.
-    done: bool,
+    /// Whether the peer's close frame was read. Nothing but the end of the stream may follow it.
+    has_closed: bool,
 }
 
 /// The reason why there is no next message.
@@ -42,13 +46,13 @@ pub(super) enum ReadEnd {
 impl Reader {
     pub(super) fn new(session: Session, receive: RawReceive, awaits_preamble: bool) -> Self {
         Self {
-            receive,
+            receive: Some(receive),
             pieces: Default::default(),
             next: 0,
             filled: 0,
             decoder: Decoder::new(session.limits().message),
             awaits_preamble,
-            done: false,
+            has_closed: false,
             session,
         }
     }
@@ -70,7 +74,10 @@ impl Reader {
                     self.awaits_preamble = false;
                 }
                 match self.decoder.next(piece) {
-                    Ok(Some(message)) => return Poll::Ready(Ok(message)),
+                    Ok(Some(message)) => {
+                        self.has_closed |= message.is_close();
+                        return Poll::Ready(Ok(message));
+                    }
                     Ok(None) => {
                         // Releases the packet.
                         *piece = Bytes::new();
@@ -90,32 +97,42 @@ impl Reader {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadEnd>> {
-        Poll::Ready(match ready!(self.receive.poll_read(cx, &mut self.pieces)) {
+        let Some(receive) = &mut self.receive else { return Poll::Ready(Err(ReadEnd::Finished)) };
+        Poll::Ready(match ready!(receive.poll_read(cx, &mut self.pieces)) {
             Ok(Some(filled)) => {
                 (self.next, self.filled) = (0, filled);
                 signal::moved(self.pieces.iter().take(filled).map(Bytes::len).sum());
                 Ok(())
             }
             Ok(None) => {
-                self.done = true;
+                self.receive = None;
                 Err(match self.decoder.is_between_messages() {
                     true => ReadEnd::Finished,
                     false => ReadEnd::Lost(Error::closed("the peer ended the stream in the middle of a message")),
                 })
             }
             Err(error) => {
-                self.done = true;
+                self.receive = None;
                 Err(ReadEnd::Lost(error))
             }
         })
     }
 
-    /// Tells the peer that this end stops reading, and why.
+    /// Tells the peer that this end stops reading, and why. A peer that has closed the stream is not told.
     pub(super) fn stop(&mut self, code: u32) {
-        if !self.done {
-            self.done = true;
-            self.receive.stop(code);
+        let Some(mut receive) = self.receive.take() else { return };
+        if !self.has_closed || !rt::has_runtime() {
+            return receive.stop(code);
         }
+        // The end of the stream may be on its way. A peer that is stopped before it takes its last message for unread.
+        let limit = self.session.limits().close;
+        rt::detach(async move {
+            let mut pieces = Default::default();
+            let end = rt::timeout(limit, poll_fn(|cx| receive.poll_read(cx, &mut pieces))).await;
+            if !matches!(end, Ok(Ok(None))) {
+                receive.stop(code);
+            }
+        });
     }
 }
 
