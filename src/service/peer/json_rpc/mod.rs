@@ -1,8 +1,12 @@
 //! JSON-RPC 2.0 as the wire of calls. See [`JsonRpc`].
 
+#[cfg(not(target_arch = "wasm32"))]
+mod content_length;
 mod message;
 mod protocol;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::content_length::ContentLength;
 pub use self::{
     message::{JsonRpcError, JsonRpcRequest, code},
     protocol::JsonRpc,
