@@ -62,11 +62,18 @@ struct Events {
 pub(super) struct End {
     pub(super) code: u16,
     pub(super) reason: String,
-    /// Whether the closing handshake was completed.
-    pub(super) was_clean: bool,
 }
 
 impl End {
+    /// Returns whether a close frame of the peer has arrived. A server may drop the connection right behind it, as a
+    /// handler does that returns: the browser calls such an end unclean, and its code is still the frame's.
+    pub(super) fn is_close(&self) -> bool {
+        /// The browser's number for a connection that ended without a close frame.
+        const ABNORMAL: u16 = 1006;
+
+        self.code != ABNORMAL
+    }
+
     /// Returns the peer's close frame, if there is one and its code may be sent.
     pub(super) fn frame(&self) -> Option<CloseFrame> {
         CloseCode::new(self.code).map(|code| CloseFrame::new(code, self.reason.as_str()))
@@ -119,7 +126,7 @@ impl Socket {
                     match event.dyn_ref::<CloseEvent>() {
                         Some(close) => {
                             let (code, reason) = (close.code(), close.reason());
-                            events.ended = Some(End { code, reason, was_clean: close.was_clean() });
+                            events.ended = Some(End { code, reason });
                         }
                         // An error is followed by a close, and says nothing.
                         None => events.is_open |= event.type_() == "open",

@@ -145,7 +145,7 @@ impl WebSocket {
     /// Returns the sink's error if the connection has ended and the stream has not said so yet.
     fn ended(&self) -> Option<Error> {
         let end = self.socket.end().filter(|_| self.closing.is_open())?;
-        Some(match end.was_clean {
+        Some(match end.is_close() {
             true => self.closing.closed().with_close_frame(end.frame()),
             false => lost(&end),
         })
@@ -162,7 +162,7 @@ impl Closable for WebSocket {
     }
 
     fn has_failed(&mut self) -> bool {
-        self.socket.end().is_some_and(|end| !end.was_clean)
+        self.socket.end().is_some_and(|end| !end.is_close())
     }
 
     fn start_close(&mut self, frame: Option<CloseFrame>) {
@@ -196,7 +196,7 @@ impl Closable for WebSocket {
                 let frame = closing::fault_frame(&fault);
                 Received::Fault(fault, frame)
             }
-            Err(Err(end)) if !end.was_clean => Received::Lost(lost(&end)),
+            Err(Err(end)) if !end.is_close() => Received::Lost(lost(&end)),
             Err(Err(end)) => match (end.code, end.frame()) {
                 // The browser's number for a close frame without a code.
                 (1005, _) => Received::Message(Message::Close(None)),
