@@ -200,6 +200,18 @@ where
         Ok(())
     }
 
+    /// Drops the answer of the future in a slot, if the last poll has finished it. Only for a set that is not in order.
+    #[cfg(feature = "peer")]
+    pub(crate) fn discard_newest(&mut self, index: usize) -> bool {
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.answer.is_some()) else { return false };
+        let answer = slot.answer.take();
+        slot.tag = None;
+        self.free.push(index);
+        self.order.pop_back();
+        drop(answer);
+        true
+    }
+
     /// Returns the next answer in order.
     pub(crate) fn front(&self) -> Option<&Answer> {
         self.slots.get(*self.order.front()?)?.answer.as_ref()

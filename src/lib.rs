@@ -136,7 +136,7 @@ while let Some(order) = receiver.receive().await {
 //! | `cbor` | 27 | yes | `codec::CborCodec` |
 //! | `byte-stream` | 12 | yes | `transport::ByteStream`: a transport as `AsyncRead + AsyncWrite` |
 //! | `service` | 12 | yes | `service::Client` and `service::Server`; `layer::service`: a tower service as a filter |
-//! | `peer` | 12 | yes | `service::peer`: calls in both directions, streams, cancellation, deadlines; with `json` JSON-RPC |
+//! | `peer` | 14 | yes | `service::peer`: calls in both directions, streams, cancellation, deadlines; with `json` JSON-RPC |
 //! | `auth` | 28 | client | `layer::auth` and `handshake::auth`: client tokens, verification on the server, expiry |
 //! | `batch` | 12 | yes | `layer::batch`: packs many small messages into one |
 //! | `cache` | 40 | - | `layer::cache`: a cache for a service's answers |

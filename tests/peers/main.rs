@@ -13,6 +13,7 @@ mod event_source;
 mod event_stream;
 mod foreign;
 mod http2;
+mod json_rpc;
 mod our_client;
 mod our_server;
 mod process;

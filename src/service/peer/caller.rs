@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     fmt,
     future::Future,
     pin::Pin,
@@ -39,7 +38,6 @@ pub(super) struct Shared<P: Protocol> {
 
 pub(super) struct State<P: Protocol> {
     pub(super) outgoing: Outgoing<P::Request, P::Response, P::Failure>,
-    pub(super) notifications: VecDeque<P::Request>,
     /// The calls with a time limit that the future has not seen.
     pub(super) timed: Vec<(usize, u64, Duration)>,
     pub(super) is_shutting_down: bool,
@@ -51,7 +49,6 @@ impl<P: Protocol> Shared<P> {
         Arc::new(Self {
             state: Mutex::new(State {
                 outgoing: Outgoing::new(max_calls),
-                notifications: VecDeque::new(),
                 timed: Vec::new(),
                 is_shutting_down: false,
                 ended: None,
@@ -88,7 +85,7 @@ impl<P: Protocol> Shared<P> {
         let notifications = {
             let mut state = self.lock();
             state.ended.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut state.notifications)
+            state.outgoing.take_notifications()
         };
         drop(notifications);
         self.places.close();
@@ -159,7 +156,8 @@ impl<P: Protocol> Caller<P> {
         self
     }
 
-    /// Sends a request that has no answer, after the notifications before it.
+    /// Sends a request that has no answer, after the calls and notifications that were begun before it, and before
+    /// those that are begun later. The other end begins them in this order.
     ///
     /// It does not wait: the notification is in a queue of limited length
     /// ([`outgoing_notifications`](super::PeerBuilder::outgoing_notifications)) when this returns.
@@ -174,13 +172,13 @@ impl<P: Protocol> Caller<P> {
             error.clone().into_unsent()
         } else if state.is_shutting_down {
             shutting_down()
-        } else if state.notifications.len() >= self.shared.max_notifications {
+        } else if state.outgoing.notifications() >= self.shared.max_notifications {
             Error::full(format!(
                 "{} notifications wait to be sent, which is the limit (PeerBuilder::outgoing_notifications)",
                 self.shared.max_notifications
             ))
         } else {
-            state.notifications.push_back(request);
+            state.outgoing.notify(request);
             drop(state);
             self.shared.wake();
             return Ok(());

@@ -156,17 +156,14 @@ where
         if self.answers_first && self.incoming.has_answer() {
             return self.incoming.next_answer();
         }
-        let (frame, left) = {
-            let mut state = self.shared.lock();
-            match state.outgoing.next_frame() {
-                Some((frame, left)) => (Some(frame), Some(left)),
-                None => (state.notifications.pop_front().map(|request| Frame::Notification { request }), None),
+        let next = self.shared.lock().outgoing.next_frame();
+        match next {
+            Some((frame, left)) => {
+                left.wake();
+                Some(frame)
             }
-        };
-        if let Some(left) = left {
-            left.wake();
+            None => self.incoming.next_answer(),
         }
-        frame.or_else(|| self.incoming.next_answer())
     }
 
     /// Returns whether there is a frame to write.
@@ -178,8 +175,7 @@ where
             self.credits.push(grant);
             return true;
         }
-        let state = self.shared.lock();
-        state.outgoing.has_due() || !state.notifications.is_empty()
+        self.shared.lock().outgoing.has_due()
     }
 
     /// Handles a frame that the transport or the protocol did not take.

@@ -36,10 +36,13 @@ where
 {
     calls: HashMap<u64, Handled<Req, St>>,
     running: InFlight<Task<Fut, St>, Tag, Event<Res, F, St>>,
-    waiting: VecDeque<(u64, IncomingCall<Req>)>,
-    notifications: VecDeque<Req>,
-    /// Whether a notification is being handled. They are handled one after another, in their order.
+    /// What waits for the service to be ready, in the order in which it came.
+    waiting: VecDeque<Waiting<Req>>,
+    /// The notifications that wait for the one before them. They are handled one after another.
+    held: VecDeque<Req>,
     is_notifying: bool,
+    /// How many notifications are in `waiting` and `held`.
+    notifications: usize,
     limits: IncomingLimits,
     grants: Arc<Grants>,
     pub(super) dropped_notifications: u64,
@@ -68,6 +71,12 @@ pub enum WhenNotificationsFull {
     /// nothing is lost silently.
     #[default]
     Close,
+}
+
+/// What the service has not been called with.
+enum Waiting<Req> {
+    Call(u64, IncomingCall<Req>),
+    Notification(Req),
 }
 
 /// One call of the other end.
@@ -113,8 +122,9 @@ where
             calls: HashMap::new(),
             running: InFlight::new(false),
             waiting: VecDeque::new(),
-            notifications: VecDeque::new(),
+            held: VecDeque::new(),
             is_notifying: false,
+            notifications: 0,
             limits,
             grants,
             dropped_notifications: 0,
@@ -128,7 +138,7 @@ where
 
     /// Returns whether nothing is left to do for the other end.
     pub(super) fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.notifications.is_empty() && !self.is_notifying
+        self.calls.is_empty() && self.notifications == 0 && !self.is_notifying
     }
 
     pub(super) fn has(&self, id: u64) -> bool {
@@ -159,22 +169,28 @@ where
         let timeout = options.timeout_ms.map(Duration::from_millis);
         let call =
             IncomingCall { request, requests, timeout, traceparent: options.traceparent, is_notification: false };
-        self.waiting.push_back((id, call));
+        self.waiting.push_back(Waiting::Call(id, call));
         Ok(Ok(credit))
     }
 
     /// Takes a notification.
     pub(super) fn notify(&mut self, request: Req) -> Result<(), Violation> {
-        if self.notifications.len() < self.limits.notifications {
-            self.notifications.push_back(request);
+        if self.notifications < self.limits.notifications {
+            self.notifications += 1;
+            self.waiting.push_back(Waiting::Notification(request));
             return Ok(());
         }
         self.dropped_notifications += 1;
         match self.limits.when_full {
             WhenNotificationsFull::DropNewest => {}
+            // None may wait, so there is no older one.
+            WhenNotificationsFull::DropOldest if self.notifications == 0 => {}
             WhenNotificationsFull::DropOldest => {
-                self.notifications.pop_front();
-                self.notifications.push_back(request);
+                if self.held.pop_front().is_none() {
+                    let oldest = self.waiting.iter().position(|waiting| matches!(waiting, Waiting::Notification(_)));
+                    oldest.and_then(|oldest| self.waiting.remove(oldest));
+                }
+                self.waiting.push_back(Waiting::Notification(request));
             }
             WhenNotificationsFull::Close => {
                 let what = "more notifications wait than are allowed";
@@ -233,7 +249,7 @@ where
         }
         match call.slot {
             Some(slot) => self.running.cancel(slot),
-            None => self.waiting.retain(|(waiting, _)| *waiting != id),
+            None => self.waiting.retain(|waiting| !matches!(waiting, Waiting::Call(of, _) if *of == id)),
         }
         true
     }
@@ -247,19 +263,32 @@ where
         }
         self.running.clear();
         self.waiting.clear();
-        self.notifications.clear();
+        self.held.clear();
+        self.notifications = 0;
         self.is_notifying = false;
     }
 
-    /// Calls the service with what waits for it. Returns whether it was called.
+    /// Calls the service with what waits for it, in the order in which it came, and polls each handler once. Returns
+    /// whether it was called.
+    ///
+    /// A call does not wait for the handler of a notification: this handler may wait for a call that comes later. A
+    /// handler that needs no second poll is done before what comes after it begins, and that is the order which
+    /// protocols such as LSP rely on.
     pub(super) fn start<S>(&mut self, service: &mut S, cx: &mut Context<'_>) -> Result<bool, F>
     where
         S: Service<IncomingCall<Req>, Future = Fut, Error = F, Response = Reply<Res, St>>,
     {
         let mut has_called = false;
         loop {
-            let has_notification = !self.is_notifying && !self.notifications.is_empty();
-            if !has_notification && self.waiting.is_empty() {
+            let is_held = !self.is_notifying && !self.held.is_empty();
+            let is_notification = matches!(self.waiting.front(), Some(Waiting::Notification(_)));
+            if self.is_notifying && is_notification {
+                if let Some(Waiting::Notification(request)) = self.waiting.pop_front() {
+                    self.held.push_back(request);
+                }
+                continue;
+            }
+            if !is_held && self.waiting.is_empty() {
                 return Ok(has_called);
             }
             match service.poll_ready(cx) {
@@ -267,24 +296,35 @@ where
                 Poll::Ready(ready) => ready?,
             }
             has_called = true;
-            if has_notification && let Some(request) = self.notifications.pop_front() {
-                let call = IncomingCall {
-                    request,
-                    requests: Requests::none(),
-                    timeout: None,
-                    traceparent: None,
-                    is_notification: true,
-                };
-                self.is_notifying = true;
-                let Ok(()) = self.running.push(Tag::Notification, Task::call(service, call));
-            } else if let Some((id, call)) = self.waiting.pop_front() {
-                let slot = self.running.insert(Tag::Call(id), Task::call(service, call));
-                if let Some(call) = self.calls.get_mut(&id) {
-                    call.slot = Some(slot);
+            let next = match is_held {
+                true => self.held.pop_front().map(Waiting::Notification),
+                false => self.waiting.pop_front(),
+            };
+            match next {
+                Some(Waiting::Notification(request)) => self.handle_notification(service, request),
+                Some(Waiting::Call(id, call)) => {
+                    let slot = self.running.insert(Tag::Call(id), Task::call(service, call));
+                    if let Some(call) = self.calls.get_mut(&id) {
+                        call.slot = Some(slot);
+                    }
+                    let Ok(()) = self.running.poll_future(slot);
                 }
-                let Ok(()) = self.running.poll_future(slot);
+                None => {}
             }
         }
+    }
+
+    fn handle_notification<S>(&mut self, service: &mut S, request: Req)
+    where
+        S: Service<IncomingCall<Req>, Future = Fut, Error = F, Response = Reply<Res, St>>,
+    {
+        self.notifications -= 1;
+        let requests = Requests::none();
+        let call = IncomingCall { request, requests, timeout: None, traceparent: None, is_notification: true };
+        let slot = self.running.insert(Tag::Notification, Task::call(service, call));
+        let Ok(()) = self.running.poll_future(slot);
+        // Nobody waits for its answer, so what comes next need not wait for the answers before it to be written.
+        self.is_notifying = !self.running.discard_newest(slot);
     }
 
     fn run(&mut self, id: u64, stream: Pin<Box<St>>) {

@@ -24,14 +24,24 @@ use crate::{Error, service::list::List, transport::wakers::PreparedWaker};
 /// answers       queue of items, then one outcome, after which nothing comes
 /// ```
 ///
-/// `due` holds each call once that has a frame to write, so calls take turns, frame by frame.
+/// `due` holds each call once that has a frame to write, so calls take turns, frame by frame. A notification has a
+/// place of its own among them, so the other end gets it between the calls before it and those after it.
 pub(super) struct Outgoing<Req, Res, F> {
     calls: List<Call<Req, Res, F>>,
-    due: VecDeque<usize>,
+    due: VecDeque<Due>,
+    notifications: VecDeque<Req>,
     /// A number is a counter followed by this many bits with the key of its call.
     key_bits: u32,
     issued: u64,
     len: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Due {
+    /// The call with this key.
+    Call(usize),
+    /// The next notification.
+    Notification,
 }
 
 struct Call<Req, Res, F> {
@@ -113,7 +123,7 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
     /// Creates room for at most `limit` calls at a time.
     pub(super) fn new(limit: usize) -> Self {
         let key_bits = (usize::BITS - limit.saturating_sub(1).leading_zeros()).min(32);
-        Self { calls: List::new(), due: VecDeque::new(), key_bits, issued: 0, len: 0 }
+        Self { calls: List::new(), due: VecDeque::new(), notifications: VecDeque::new(), key_bits, issued: 0, len: 0 }
     }
 
     /// Returns how many calls are in flight.
@@ -163,13 +173,36 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         if let Some(call) = self.calls.get_mut(key)
             && !std::mem::replace(&mut call.is_due, true)
         {
-            self.due.push_back(key);
+            self.due.push_back(Due::Call(key));
         }
+    }
+
+    /// Adds a notification, behind everything that waits.
+    pub(super) fn notify(&mut self, request: Req) {
+        self.notifications.push_back(request);
+        self.due.push_back(Due::Notification);
+    }
+
+    /// Returns how many notifications wait.
+    pub(super) fn notifications(&self) -> usize {
+        self.notifications.len()
+    }
+
+    /// Takes the notifications that wait, of an end that sends no more.
+    pub(super) fn take_notifications(&mut self) -> VecDeque<Req> {
+        std::mem::take(&mut self.notifications)
     }
 
     /// Takes the next frame to write, and what is left of a call that it ends.
     pub(super) fn next_frame<InRes>(&mut self) -> Option<Written<Req, Res, InRes, F>> {
-        while let Some(key) = self.due.pop_front() {
+        while let Some(due) = self.due.pop_front() {
+            let key = match due {
+                Due::Call(key) => key,
+                Due::Notification => match self.notifications.pop_front() {
+                    Some(request) => return Some((Frame::Notification { request }, Left::NONE)),
+                    None => continue,
+                },
+            };
             let Some(call) = self.calls.get_mut(key) else { continue };
             call.is_due = false;
             let id = call.id;

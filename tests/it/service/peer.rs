@@ -440,6 +440,74 @@ async fn notifications_are_handled_one_after_another_in_their_order() {
     assert!(seen.lock().unwrap().iter().copied().eq(0..100));
 }
 
+/// The requests in the order in which their handlers ran: notifications have odd numbers here.
+#[tokio::test]
+async fn calls_and_notifications_are_begun_at_the_other_end_in_the_order_in_which_they_were_made() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let (caller, _near, _far) = pair(move |call| {
+        assert_eq!(call.is_notification, call.request % 2 == 1);
+        let log = log.clone();
+        async move {
+            log.lock().unwrap().push(call.request);
+            Ok(Reply::One(call.request))
+        }
+    });
+    let mut calls = Vec::new();
+    for number in 0..100 {
+        // Twos and threes of each kind, too.
+        let number = number * 2 + u32::from(number % 7 < 3);
+        match number % 2 {
+            0 => calls.push(caller.clone().ready().await.unwrap().call(number)),
+            _ => caller.notify(number).unwrap(),
+        }
+    }
+    futures_util::future::join_all(calls).await;
+    settle().await;
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 100);
+    assert!(seen.is_sorted(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_call_does_not_wait_for_a_notification_whose_handler_waits() {
+    let go = Arc::new(Notify::new());
+    let gate = go.clone();
+    let (caller, _near, _far) = pair(move |call| {
+        let gate = gate.clone();
+        async move {
+            if call.is_notification {
+                gate.notified().await;
+            }
+            Ok(Reply::One(call.request))
+        }
+    });
+    caller.notify(0).unwrap();
+    caller.notify(1).unwrap();
+    assert_eq!(caller.clone().oneshot(2).await.unwrap(), 2);
+    go.notify_one();
+    go.notify_one();
+}
+
+#[tokio::test]
+async fn a_notification_goes_out_beside_a_stream_of_requests_that_never_pauses() {
+    let (mut caller, _near, mut far) = against_a_script(settings(), nobody_calls);
+    let mut stream = caller.stream(0, true).await.unwrap();
+    let Some(Ok(Frame::Call { id, .. })) = far.next().await else { panic!("no call") };
+    far.send(Frame::RequestCredit { id, requests: u32::MAX }).await.unwrap();
+    let feeding = tokio::spawn(async move { while stream.send(1).await.is_ok() {} });
+    for _ in 0..20 {
+        far.next().await.unwrap().unwrap();
+    }
+    caller.notify(7).unwrap();
+    let mut others = 0;
+    while !matches!(far.next().await, Some(Ok(Frame::Notification { request: 7 }))) {
+        others += 1;
+        assert!(others < 200, "the notification waits for a pause");
+    }
+    feeding.abort();
+}
+
 #[tokio::test]
 async fn a_full_queue_of_outgoing_notifications_rejects_the_next_one() {
     let (near, _far) = channel(1);
@@ -478,6 +546,17 @@ async fn notifications_over_the_limit_are_dealt_with_as_their_policy_says() {
         settle().await;
         assert_eq!(*seen.lock().unwrap(), kept, "{policy:?}");
     }
+}
+
+#[tokio::test]
+async fn where_no_notification_may_wait_the_new_one_is_dropped_and_calls_go_on() {
+    let settings = settings().notifications(0, WhenNotificationsFull::DropOldest);
+    let (_caller, _near, mut far) = against_a_script(settings, double);
+    for request in 0..3 {
+        far.send(Frame::Notification { request }).await.unwrap();
+    }
+    far.send(call(1, 4, CallOptions::default())).await.unwrap();
+    let Some(Ok(Frame::Answer { id: 1, answer: Some(8) })) = far.next().await else { panic!("no answer") };
 }
 
 #[tokio::test]
