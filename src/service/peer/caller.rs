@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::{
     error::CallError,
     frame::CallOptions,
-    outgoing::{Outcome, Outgoing, Polled, Room},
+    outgoing::{Left, Outcome, Outgoing, Polled, Room, milliseconds},
     protocol::Protocol,
     requests::Grants,
 };
@@ -70,10 +70,19 @@ impl<P: Protocol> Shared<P> {
 
     /// Fails what is in flight: the calls that were sent, or `all` of them because nothing else will come.
     pub(super) fn fail(&self, error: &Error, all: bool) {
+        self.wake_each(|outgoing| outgoing.fail_next(error, all));
+    }
+
+    fn wake_each<F>(&self, mut next: F)
+    where
+        F: FnMut(
+            &mut Outgoing<P::Request, P::Response, P::Failure>,
+        ) -> Option<Left<P::Request, P::Response, P::Failure>>,
+    {
         loop {
             // One lock for each: what is left of a call is woken and dropped without one.
-            let failed = self.lock().outgoing.fail_next(error, all);
-            match failed {
+            let left = next(&mut self.lock().outgoing);
+            match left {
                 Some(left) => left.wake(),
                 None => return,
             }
@@ -90,6 +99,7 @@ impl<P: Protocol> Shared<P> {
         drop(notifications);
         self.places.close();
         self.fail(error, true);
+        self.wake_each(Outgoing::forget_next);
     }
 }
 
@@ -244,7 +254,7 @@ impl<P: Protocol> Caller<P> {
         let Place::Reserved(permit) = std::mem::replace(&mut self.place, Place::None) else {
             return Err(Error::other("called without a place; wait for poll_ready before each call").into_unsent());
         };
-        options.timeout_ms = self.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        options.timeout_ms = self.timeout.map(milliseconds);
         options.traceparent.clone_from(&self.traceparent);
         let mut state = self.shared.lock();
         if state.ended.is_some() || state.is_shutting_down {

@@ -38,6 +38,8 @@ where
     /// Credit for the requests of calls that have begun.
     credits: Vec<(u64, u32)>,
     deadlines: Deadlines,
+    /// The calls of this end with a time limit whose deadline is not set: empty between two polls.
+    timed: Vec<(usize, u64, Duration)>,
     /// Whether answers are looked at before this end's own calls: they take turns.
     answers_first: bool,
     /// The calls of this end.
@@ -56,6 +58,7 @@ where
             rejections: Vec::new(),
             credits: Vec::new(),
             deadlines: Deadlines::default(),
+            timed: Vec::new(),
             answers_first: true,
             shared,
         }
@@ -93,20 +96,22 @@ where
 
     /// Ends the calls whose time is over. Returns whether there were any.
     pub(super) fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> bool {
-        let timed = std::mem::take(&mut self.shared.lock().timed);
-        if !timed.is_empty() && !rt::has_timers() {
-            for (key, _, _) in timed {
+        // The two vectors change places, so neither is allocated again.
+        std::mem::swap(&mut self.timed, &mut self.shared.lock().timed);
+        if !self.timed.is_empty() && !rt::has_timers() {
+            for (key, _, _) in self.timed.drain(..) {
                 let error = Error::config(
                     "the timeout of a call needs a runtime with timers, which the peer's task does not have",
                 );
                 let left = self.shared.lock().outgoing.cancel(key, error.into_rejection());
                 left.wake();
             }
-        } else if !timed.is_empty() {
+        } else if !self.timed.is_empty() {
             let now = Instant::now();
             let live = self.shared.lock().outgoing.len() + self.incoming.len();
-            for (key, id, time) in timed {
+            for (key, id, time) in self.timed.drain(..) {
                 if let Some(at) = now.checked_add(time) {
+                    self.shared.lock().outgoing.set_deadline(key, id, at);
                     let incoming = &self.incoming;
                     let shared = &self.shared;
                     self.deadlines.add(at, Timed::Outgoing(key, id), |call| is_live(call, incoming, shared), live);
@@ -121,8 +126,9 @@ where
                     let left = self.shared.lock().outgoing.time_out(key, id);
                     left.wake();
                 }
-                Timed::Incoming(id) => {
-                    if self.incoming.cancel(id, "the time of the call is over") {
+                Timed::Incoming(id, arrival) => {
+                    if self.incoming.arrival(id) == Some(arrival) {
+                        self.incoming.cancel(id, "the time of the call is over");
                         self.rejections.push((id, Rejection::TimedOut));
                     }
                 }
@@ -156,7 +162,7 @@ where
         if self.answers_first && self.incoming.has_answer() {
             return self.incoming.next_answer();
         }
-        let next = self.shared.lock().outgoing.next_frame();
+        let next = self.shared.lock().outgoing.next_frame(Instant::now);
         match next {
             Some((frame, left)) => {
                 left.wake();
@@ -215,7 +221,8 @@ where
                 {
                     let live = shared.lock().outgoing.len() + self.incoming.len();
                     let incoming = &self.incoming;
-                    self.deadlines.add(at, Timed::Incoming(id), |call| is_live(call, incoming, shared), live);
+                    let call = Timed::Incoming(id, incoming.arrival(id).unwrap_or_default());
+                    self.deadlines.add(at, call, |call| is_live(call, incoming, shared), live);
                 }
                 return Ok(());
             }
@@ -315,6 +322,6 @@ where
 {
     match call {
         Timed::Outgoing(key, id) => shared.lock().outgoing.is_live(key, id),
-        Timed::Incoming(id) => incoming.has(id),
+        Timed::Incoming(id, arrival) => incoming.arrival(id) == Some(arrival),
     }
 }

@@ -13,8 +13,8 @@ use crate::rt::{Instant, Timer};
 pub(super) enum Timed {
     /// A call of this end: its key and number.
     Outgoing(usize, u64),
-    /// A call of the peer: its number.
-    Incoming(u64),
+    /// A call of the peer: its number and arrival.
+    Incoming(u64, u64),
 }
 
 /// The deadlines of the calls in flight, the next one first. A call that ends early leaves its entry behind until its

@@ -36,13 +36,14 @@ where
 {
     calls: HashMap<u64, Handled<Req, St>>,
     running: InFlight<Task<Fut, St>, Tag, Event<Res, F, St>>,
-    /// What waits for the service to be ready, in the order in which it came.
-    waiting: VecDeque<Waiting<Req>>,
-    /// The notifications that wait for the one before them. They are handled one after another.
-    held: VecDeque<Req>,
+    /// How many calls have arrived.
+    arrived: u64,
+    /// The calls that wait for the service to be ready.
+    waiting: VecDeque<(u64, IncomingCall<Req>)>,
+    /// The notifications that wait, each with how many calls had arrived before it.
+    notifications: VecDeque<(u64, Req)>,
+    /// Whether a notification is being handled. They are handled one after another, in their order.
     is_notifying: bool,
-    /// How many notifications are in `waiting` and `held`.
-    notifications: usize,
     limits: IncomingLimits,
     grants: Arc<Grants>,
     pub(super) dropped_notifications: u64,
@@ -73,14 +74,10 @@ pub enum WhenNotificationsFull {
     Close,
 }
 
-/// What the service has not been called with.
-enum Waiting<Req> {
-    Call(u64, IncomingCall<Req>),
-    Notification(Req),
-}
-
 /// One call of the other end.
 struct Handled<Req, St> {
+    /// Its place among all calls of the other end, which tells it from an earlier call with the same number.
+    arrival: u64,
     /// Where its task is, while it runs.
     slot: Option<usize>,
     /// A stream that has no credit.
@@ -121,10 +118,10 @@ where
         Self {
             calls: HashMap::new(),
             running: InFlight::new(false),
+            arrived: 0,
             waiting: VecDeque::new(),
-            held: VecDeque::new(),
+            notifications: VecDeque::new(),
             is_notifying: false,
-            notifications: 0,
             limits,
             grants,
             dropped_notifications: 0,
@@ -138,11 +135,12 @@ where
 
     /// Returns whether nothing is left to do for the other end.
     pub(super) fn is_idle(&self) -> bool {
-        self.calls.is_empty() && self.notifications == 0 && !self.is_notifying
+        self.calls.is_empty() && self.notifications.is_empty() && !self.is_notifying
     }
 
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.calls.contains_key(&id)
+    /// Returns the arrival of the call in flight with this number.
+    pub(super) fn arrival(&self, id: u64) -> Option<u64> {
+        self.calls.get(&id).map(|call| call.arrival)
     }
 
     /// Takes a call. Returns the credit for its further requests, or why it is rejected.
@@ -165,32 +163,31 @@ where
             (Requests::none(), None, 0)
         };
         let (credit_of_answers, is_stream) = (options.answers, options.answers > 0);
-        vacant.insert(Handled { slot: None, parked: None, queue, credit: credit_of_answers, is_stream });
+        self.arrived += 1;
+        let arrival = self.arrived;
+        vacant.insert(Handled { arrival, slot: None, parked: None, queue, credit: credit_of_answers, is_stream });
         let timeout = options.timeout_ms.map(Duration::from_millis);
         let call =
             IncomingCall { request, requests, timeout, traceparent: options.traceparent, is_notification: false };
-        self.waiting.push_back(Waiting::Call(id, call));
+        self.waiting.push_back((id, call));
         Ok(Ok(credit))
     }
 
     /// Takes a notification.
     pub(super) fn notify(&mut self, request: Req) -> Result<(), Violation> {
-        if self.notifications < self.limits.notifications {
-            self.notifications += 1;
-            self.waiting.push_back(Waiting::Notification(request));
+        let notification = (self.arrived, request);
+        if self.notifications.len() < self.limits.notifications {
+            self.notifications.push_back(notification);
             return Ok(());
         }
         self.dropped_notifications += 1;
         match self.limits.when_full {
             WhenNotificationsFull::DropNewest => {}
-            // None may wait, so there is no older one.
-            WhenNotificationsFull::DropOldest if self.notifications == 0 => {}
             WhenNotificationsFull::DropOldest => {
-                if self.held.pop_front().is_none() {
-                    let oldest = self.waiting.iter().position(|waiting| matches!(waiting, Waiting::Notification(_)));
-                    oldest.and_then(|oldest| self.waiting.remove(oldest));
+                // With a limit of 0 there is no older one, and none may wait.
+                if self.notifications.pop_front().is_some() {
+                    self.notifications.push_back(notification);
                 }
-                self.waiting.push_back(Waiting::Notification(request));
             }
             WhenNotificationsFull::Close => {
                 let what = "more notifications wait than are allowed";
@@ -242,16 +239,15 @@ where
     }
 
     /// Drops a call, with everything that runs for it.
-    pub(super) fn cancel(&mut self, id: u64, why: &'static str) -> bool {
-        let Some(call) = self.calls.remove(&id) else { return false };
+    pub(super) fn cancel(&mut self, id: u64, why: &'static str) {
+        let Some(call) = self.calls.remove(&id) else { return };
         if let Some(queue) = call.queue {
             queue.end(Some(Error::closed(why)));
         }
         match call.slot {
             Some(slot) => self.running.cancel(slot),
-            None => self.waiting.retain(|waiting| !matches!(waiting, Waiting::Call(of, _) if *of == id)),
+            None => self.waiting.retain(|(waiting, _)| *waiting != id),
         }
-        true
     }
 
     /// Drops everything, because the connection that it belongs to is lost.
@@ -263,8 +259,7 @@ where
         }
         self.running.clear();
         self.waiting.clear();
-        self.held.clear();
-        self.notifications = 0;
+        self.notifications.clear();
         self.is_notifying = false;
     }
 
@@ -280,15 +275,8 @@ where
     {
         let mut has_called = false;
         loop {
-            let is_held = !self.is_notifying && !self.held.is_empty();
-            let is_notification = matches!(self.waiting.front(), Some(Waiting::Notification(_)));
-            if self.is_notifying && is_notification {
-                if let Some(Waiting::Notification(request)) = self.waiting.pop_front() {
-                    self.held.push_back(request);
-                }
-                continue;
-            }
-            if !is_held && self.waiting.is_empty() {
+            let goes_first = !self.is_notifying && self.notification_is_next();
+            if !goes_first && self.waiting.is_empty() {
                 return Ok(has_called);
             }
             match service.poll_ready(cx) {
@@ -296,29 +284,29 @@ where
                 Poll::Ready(ready) => ready?,
             }
             has_called = true;
-            let next = match is_held {
-                true => self.held.pop_front().map(Waiting::Notification),
-                false => self.waiting.pop_front(),
-            };
-            match next {
-                Some(Waiting::Notification(request)) => self.handle_notification(service, request),
-                Some(Waiting::Call(id, call)) => {
-                    let slot = self.running.insert(Tag::Call(id), Task::call(service, call));
-                    if let Some(call) = self.calls.get_mut(&id) {
-                        call.slot = Some(slot);
-                    }
-                    let Ok(()) = self.running.poll_future(slot);
+            if goes_first && let Some((_, request)) = self.notifications.pop_front() {
+                self.handle_notification(service, request);
+            } else if let Some((id, call)) = self.waiting.pop_front() {
+                let slot = self.running.insert(Tag::Call(id), Task::call(service, call));
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.slot = Some(slot);
                 }
-                None => {}
+                let Ok(()) = self.running.poll_future(slot);
             }
         }
+    }
+
+    /// Returns whether the next notification arrived before the next call.
+    fn notification_is_next(&self) -> bool {
+        let Some((calls_before, _)) = self.notifications.front() else { return false };
+        let next_call = self.waiting.front().and_then(|(id, _)| self.arrival(*id));
+        next_call.is_none_or(|arrival| arrival > *calls_before)
     }
 
     fn handle_notification<S>(&mut self, service: &mut S, request: Req)
     where
         S: Service<IncomingCall<Req>, Future = Fut, Error = F, Response = Reply<Res, St>>,
     {
-        self.notifications -= 1;
         let requests = Requests::none();
         let call = IncomingCall { request, requests, timeout: None, traceparent: None, is_notification: true };
         let slot = self.running.insert(Tag::Notification, Task::call(service, call));

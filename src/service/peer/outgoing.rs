@@ -1,6 +1,6 @@
 //! The calls that this end makes, from their request to their last answer. Pure.
 
-use std::{collections::VecDeque, task::Waker};
+use std::{collections::VecDeque, task::Waker, time::Duration};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -9,7 +9,7 @@ use super::{
     frame::{CallOptions, Frame},
     window::Window,
 };
-use crate::{Error, service::list::List, transport::wakers::PreparedWaker};
+use crate::{Error, rt::Instant, service::list::List, transport::wakers::PreparedWaker};
 
 /// Every call of this end. The memory of a call is reused when the call is over; its number is not.
 ///
@@ -49,6 +49,8 @@ struct Call<Req, Res, F> {
     is_due: bool,
     /// The first request, until it is written.
     unsent: Option<(Req, CallOptions)>,
+    /// The time at which the call is over, if it has a limit and the peer's future has seen it.
+    deadline: Option<Instant>,
     /// The handle is gone.
     is_abandoned: bool,
     /// The peer does not know yet that the call is over. The call keeps its place until then, so that calls which end
@@ -119,6 +121,11 @@ pub(super) enum Room {
     Over,
 }
 
+/// Returns a time as it is on the wire. Less than a millisecond counts as one, since 0 would end the call on arrival.
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
+}
+
 impl<Req, Res, F> Outgoing<Req, Res, F> {
     /// Creates room for at most `limit` calls at a time.
     pub(super) fn new(limit: usize) -> Self {
@@ -152,6 +159,7 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
             items: VecDeque::new(),
             window: Window::new(options.answers),
             unsent: Some((request, options)),
+            deadline: None,
             is_abandoned: false,
             must_cancel: false,
             outcome: None,
@@ -193,8 +201,16 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         std::mem::take(&mut self.notifications)
     }
 
-    /// Takes the next frame to write, and what is left of a call that it ends.
-    pub(super) fn next_frame<InRes>(&mut self) -> Option<Written<Req, Res, InRes, F>> {
+    /// Sets the time at which a call is over.
+    pub(super) fn set_deadline(&mut self, key: usize, id: u64, at: Instant) {
+        if let Some(call) = self.calls.get_mut(key).filter(|call| call.id == id) {
+            call.deadline = Some(at);
+        }
+    }
+
+    /// Takes the next frame to write, and what is left of a call that it ends. Only for a call with a deadline, `now` is
+    /// asked how much time is left.
+    pub(super) fn next_frame<InRes>(&mut self, now: impl Fn() -> Instant) -> Option<Written<Req, Res, InRes, F>> {
         while let Some(due) = self.due.pop_front() {
             let key = match due {
                 Due::Call(key) => key,
@@ -207,7 +223,10 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
             call.is_due = false;
             let id = call.id;
             let mut left = Left::NONE;
-            let frame = if let Some((request, options)) = call.unsent.take() {
+            let frame = if let Some((request, mut options)) = call.unsent.take() {
+                if let Some(at) = call.deadline {
+                    options.timeout_ms = Some(milliseconds(at.saturating_duration_since(now())));
+                }
                 Frame::Call { id, request, options }
             } else if std::mem::take(&mut call.must_cancel) {
                 if call.is_abandoned {
@@ -336,7 +355,22 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         self.end(key, Err(CallError::Unanswered(error))).ok()
     }
 
-    /// Gives the peer's credit to a call. Returns `false` if it is more than a number can hold.
+    /// Forgets the cancellations that wait to be written, because nothing will be written. Returns what is left of one
+    /// call after another that had nothing else to do.
+    pub(super) fn forget_next(&mut self) -> Option<Left<Req, Res, F>> {
+        while let Some(due) = self.due.pop_front() {
+            if let Due::Call(key) = due
+                && let Some(call) = self.calls.get_mut(key)
+                && std::mem::take(&mut call.must_cancel)
+                && call.is_abandoned
+            {
+                return Some(self.remove(key));
+            }
+        }
+        None
+    }
+
+    /// Gives the peer's credit to a call, unless the sum is more than a number can hold.
     pub(super) fn request_credit(&mut self, id: u64, more: u32) -> Fate<Req, Res, F> {
         let Some(key) = self.key(id) else { return Fate::Unknown };
         let Some(call) = self.calls.get_mut(key) else { return Fate::Unknown };

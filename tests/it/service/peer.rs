@@ -440,6 +440,62 @@ async fn notifications_are_handled_one_after_another_in_their_order() {
     assert!(seen.lock().unwrap().iter().copied().eq(0..100));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deadline_concerns_its_own_call_and_no_later_one_with_its_number() {
+    let (_caller, _near, mut far) = against_a_script(settings(), |call| async move {
+        if call.timeout.is_none() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(Reply::One(call.request))
+    });
+    far.send(call(1, 7, options(r#"{"timeout_ms":20}"#))).await.unwrap();
+    let Some(Ok(Frame::Answer { id: 1, answer: Some(7) })) = far.next().await else { panic!("no answer") };
+    far.send(call(1, 8, CallOptions::default())).await.unwrap();
+    let answer = far.next().await.unwrap().unwrap();
+    assert!(matches!(answer, Frame::Answer { id: 1, answer: Some(8) }), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_end_is_told_the_time_that_is_left_when_the_call_is_written() {
+    let (near, mut far) = channel(1);
+    let (caller, _near) = serve(settings(), near, nobody_calls);
+    let first = tokio::spawn(caller.clone().oneshot(1));
+    settle().await;
+    let timed = |time| tokio::spawn(caller.clone().timeout(Duration::from_micros(time)).oneshot(2));
+    let (_later, _short) = (timed(5_000_000), timed(3_000_700));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut left = Vec::new();
+    while left.len() < 3 {
+        let Some(Ok(Frame::Call { options, .. })) = far.next().await else { panic!("no call") };
+        left.push(serde_json::to_value(options).unwrap()["timeout_ms"].as_u64());
+    }
+    // Less than a millisecond counts as one.
+    assert_eq!(left, [None, Some(2000), Some(1)]);
+    first.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_end_early_leave_nothing_when_the_other_end_is_gone_before_it_is_told() {
+    let (near, far) = channel(1);
+    let (caller, near) = serve(settings(), near, nobody_calls);
+    // They fill the channel, so their cancellations cannot be sent.
+    let timed = caller.clone().timeout(Duration::from_millis(5));
+    let late: Vec<_> = (0..3).map(|number| tokio::spawn(timed.clone().oneshot(number))).collect();
+    let dropped: Vec<_> = (0..3).map(|number| tokio::spawn(caller.clone().oneshot(number))).collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    for call in late {
+        assert!(unanswered(call.await.unwrap()).is_timeout());
+    }
+    for call in dropped {
+        call.abort();
+    }
+    settle().await;
+    assert_ne!(caller.in_flight(), 0, "the test shows nothing otherwise");
+    drop(far);
+    let _ = near.await.unwrap();
+    assert_eq!(caller.in_flight(), 0);
+}
+
 /// The requests in the order in which their handlers ran: notifications have odd numbers here.
 #[tokio::test]
 async fn calls_and_notifications_are_begun_at_the_other_end_in_the_order_in_which_they_were_made() {
