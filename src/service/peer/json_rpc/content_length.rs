@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use bytes::{BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -49,6 +51,11 @@ const MAX_HEADER: usize = 4 * 1024;
 ///
 /// Only data messages are written: the framing has no pings and no close frames. The end of the byte stream ends the
 /// transport.
+///
+/// # Memory
+///
+/// A message is kept until it is complete, so a connection holds at most its limit and what `Framed` reads ahead. No
+/// memory is reserved for a length that was only announced. Backpressure and cancel safety are those of `Framed`.
 #[derive(Clone, Debug)]
 pub struct ContentLength {
     max_message: usize,
@@ -108,7 +115,8 @@ impl Default for ContentLength {
     }
 }
 
-/// Returns the value of the field `Content-Length`. Two that differ are none (RFC 9110, section 8.6).
+/// Returns the value of the field `Content-Length`, or `None` if there is no valid one, or if two differ (RFC 9110,
+/// section 8.6).
 fn length(header: &[u8]) -> Option<usize> {
     let mut found = None;
     for line in str::from_utf8(header).ok()?.split("\r\n").filter(|line| !line.is_empty()) {
@@ -160,7 +168,8 @@ impl Encoder<Message> for ContentLength {
             ))
             .into_rejection());
         }
-        bytes.put_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
+        // Writing into a `BytesMut` does not fail.
+        let _ = write!(bytes, "Content-Length: {length}\r\n\r\n");
         bytes.put_slice(message.as_bytes());
         Ok(())
     }
