@@ -67,6 +67,10 @@ impl<P: Protocol> PeerBuilder<P> {
 
     /// Sets how many notifications of the other end may wait for the service, and what happens to those over the
     /// limit. Defaults to 1024 and [`Close`](WhenNotificationsFull::Close).
+    ///
+    /// Notifications are handled one after another, and begun in their order among the calls. A call that comes later
+    /// does not wait for a notification whose handler waits, nor for those behind it: this handler may wait for a call.
+    /// A handler that is ready at its first poll is done before such a call begins.
     #[must_use]
     pub fn notifications(mut self, limit: usize, when_full: WhenNotificationsFull) -> Self {
         self.incoming.notifications = limit;
