@@ -166,6 +166,14 @@ async fn our_websocket(port: u16) -> Caller<JsonRpc> {
     start(WebSocketConnector::new().connect(&format!("ws://127.0.0.1:{port}/")).await.unwrap())
 }
 
+/// Calls a foreign server over WebSockets, which `command` starts.
+async fn our_client_calls(command: Command) {
+    let (port, _process) = listening(command).await;
+    let caller = our_websocket(port).await;
+    our_client_is_answered(caller.clone()).await;
+    our_client_is_heard(caller).await;
+}
+
 async fn succeeds(mut command: Command, address: String) {
     let status = command.arg("call").arg(address).status().await.unwrap();
     assert!(status.success(), "{status}");
@@ -191,13 +199,7 @@ async fn pythons_jsonrpcclient_calls_our_server_alone_and_in_batches() {
 #[tokio::test]
 async fn our_client_calls_pythons_jsonrpcserver() {
     let Some(python) = python() else { return };
-    within(async {
-        let (port, _process) = listening(python).await;
-        let caller = our_websocket(port).await;
-        our_client_is_answered(caller.clone()).await;
-        our_client_is_heard(caller).await;
-    })
-    .await;
+    within(our_client_calls(python)).await;
 }
 
 #[tokio::test]
@@ -210,13 +212,7 @@ async fn nodes_rpc_websockets_calls_our_server() {
 #[tokio::test]
 async fn our_client_calls_nodes_rpc_websockets() {
     let Some(node) = node("rpc-websockets", "rpc-websockets") else { return };
-    within(async {
-        let (port, _process) = listening(node).await;
-        let caller = our_websocket(port).await;
-        our_client_is_answered(caller.clone()).await;
-        our_client_is_heard(caller).await;
-    })
-    .await;
+    within(our_client_calls(node)).await;
 }
 
 #[tokio::test]

@@ -72,15 +72,20 @@ async fn ended_later(mut send: wtq::SendStream) -> Option<u32> {
     send.stopped().await.unwrap()
 }
 
+/// A unidirectional stream whose close frame was read, and that was dropped then.
+async fn closed_and_dropped(close: &[u8]) -> (wtq::SendStream, wtq::Session) {
+    let (session, raw) = raw_session().await;
+    let mut send = raw.open_uni().await.unwrap();
+    send.write_all(close).await.unwrap();
+    let mut stream = session.accept_uni().await.unwrap();
+    assert!(stream.next().await.unwrap().unwrap().is_close());
+    (send, raw)
+}
+
 #[tokio::test]
 async fn a_stream_that_was_closed_is_not_stopped_before_its_end_has_come() {
     let close = [&[PREAMBLE][..], &frame(CLOSE, b"\x0f\xa1enough")].concat();
-    let (session, raw) = raw_session().await;
-    let mut send = raw.open_uni().await.unwrap();
-    send.write_all(&close).await.unwrap();
-    let mut stream = session.accept_uni().await.unwrap();
-    assert!(stream.next().await.unwrap().unwrap().is_close());
-    drop(stream);
+    let (send, _raw) = closed_and_dropped(&close).await;
     assert_eq!(ended_later(send).await, None);
 
     let (mut stream, send, _receive, _raw) = stream_of(&close).await;
@@ -92,13 +97,8 @@ async fn a_stream_that_was_closed_is_not_stopped_before_its_end_has_come() {
 
 #[tokio::test]
 async fn data_after_a_close_frame_stops_the_stream() {
-    let bytes = [&[PREAMBLE][..], &frame(CLOSE, b"\x0f\xa1enough")].concat();
-    let (session, raw) = raw_session().await;
-    let mut send = raw.open_uni().await.unwrap();
-    send.write_all(&bytes).await.unwrap();
-    let mut stream = session.accept_uni().await.unwrap();
-    assert!(stream.next().await.unwrap().unwrap().is_close());
-    drop(stream);
+    let close = [&[PREAMBLE][..], &frame(CLOSE, b"\x0f\xa1enough")].concat();
+    let (mut send, _raw) = closed_and_dropped(&close).await;
     send.write_all(&frame(TEXT, b"more")).await.unwrap();
     assert_eq!(send.stopped().await.unwrap(), Some(0));
 }
