@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use tower::ServiceExt;
 use tower_transport::{
-    Error,
+    Error, TransportExt,
     transport::websocket::{WebSocket, WebSocketConnector},
 };
 use wasm_bindgen_test::wasm_bindgen_test_configure;
@@ -58,6 +58,17 @@ async fn connect(connector: WebSocketConnector, path: &str) -> WebSocket {
 
 async fn open(path: &str) -> WebSocket {
     connect(WebSocketConnector::new(), path).await
+}
+
+/// Asks the server.
+async fn ask(path: &str) -> String {
+    let answer = open(path).await.receive_message().await.unwrap().unwrap();
+    answer.as_text().unwrap().to_owned()
+}
+
+/// Returns how many connections the server's proxies have cut.
+async fn cuts() -> u32 {
+    ask("/cuts").await.parse().unwrap()
 }
 
 async fn sleep(time: Duration) {

@@ -16,7 +16,7 @@ use tower_transport::{
 use wasm_bindgen_test::wasm_bindgen_test;
 
 use crate::{
-    http_url, ms, open, url,
+    ask, cuts, http_url, ms, url,
     web_transport::{self, https_url},
 };
 
@@ -33,12 +33,6 @@ where
 /// Returns a connector that soon gives up a handshake that was cut.
 fn web_transport() -> WebTransportConnector {
     web_transport::connector().limits(Limits::new().message(5 << 20).handshake(ms(800)).close(ms(800)))
-}
-
-/// Asks the server.
-async fn ask(path: &str) -> String {
-    let answer = open(path).await.receive_message().await.unwrap().unwrap();
-    answer.as_text().unwrap().to_owned()
 }
 
 /// Runs the client's half of a case, and compares what the server's half says. `url` is that of the transport, for a path.
@@ -77,9 +71,9 @@ macro_rules! over {
             async fn $case() {
                 let name = stringify!($case);
                 let is_cut = name.contains("cut");
-                let before = if is_cut { ask("/cuts").await.parse().unwrap() } else { 0 };
+                let before = cuts().await;
                 run((boxed($dial), $pings), |path| $url(is_cut, path), name, client::$case).await;
-                let cuts: usize = ask("/cuts").await.parse().unwrap();
+                let cuts = cuts().await;
                 assert!(!is_cut || cuts > before, "nothing was cut");
             }
         )*
