@@ -105,6 +105,7 @@ type Ended<Req, Res, F> = (Outcome<Res, F>, Left<Req, Res, F>);
 type Written<Req, Res, InRes, F> = (Frame<Req, InRes, F>, Left<Req, Res, F>);
 
 /// The fate of a frame of the peer.
+#[allow(clippy::large_enum_variant, reason = "taken apart at once; a box would be an allocation for each answer")]
 pub(super) enum Fate<Req, Res, F> {
     Taken(Left<Req, Res, F>),
     /// The call is over or was never made, and the contents are returned.
