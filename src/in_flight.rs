@@ -24,9 +24,16 @@ pub(crate) struct InFlight<F, Tag, Answer> {
     free: Vec<usize>,
     /// All futures in arrival order (ordered mode), or the finished ones in completion order.
     order: VecDeque<usize>,
+    /// How many of the finished ones were cancelled, so that their answers are gone. Only in completion order.
+    #[cfg(feature = "peer")]
+    discarded: usize,
     in_order: bool,
     woken: Arc<Woken>,
 }
+
+/// The number of discarded answers whose slots are kept without looking for them.
+#[cfg(feature = "peer")]
+const DISCARDED: usize = 32;
 
 struct Slot<F, Tag, Answer> {
     future: Pin<Box<Option<F>>>,
@@ -80,7 +87,15 @@ where
 {
     pub(crate) fn new(in_order: bool) -> Self {
         let woken = Arc::new(Woken::default());
-        Self { slots: Vec::new(), free: Vec::new(), order: VecDeque::new(), in_order, woken }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            order: VecDeque::new(),
+            #[cfg(feature = "peer")]
+            discarded: 0,
+            in_order,
+            woken,
+        }
     }
 
     /// Returns the number of futures that are not finished or whose answers have not been taken.
@@ -110,14 +125,46 @@ where
         index
     }
 
-    /// Drops the future in a slot, if it is not finished. Only for a set that is not in order.
+    /// Drops the future in a slot, or the answer of a finished one. Only for a set that is not in order.
     #[cfg(feature = "peer")]
     pub(crate) fn cancel(&mut self, index: usize) {
-        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.future.is_some()) else { return };
-        // Dropped before the slot is free: the drop of a future is the user's code, and may panic.
-        slot.future.set(None);
+        let Some(slot) = self.slots.get_mut(index) else { return };
         slot.tag = None;
-        self.free.push(index);
+        if slot.future.is_some() {
+            // Dropped before the slot is free: the drop of a future is the user's code, and may panic.
+            slot.future.set(None);
+            self.free.push(index);
+        } else if let Some(answer) = slot.answer.take() {
+            self.discarded += 1;
+            self.sweep();
+            drop(answer);
+        }
+    }
+
+    /// Frees the slots of answers that were discarded: those at the front, and the others once they are the majority.
+    #[cfg(feature = "peer")]
+    fn sweep(&mut self) {
+        let has_answer = |slots: &[Slot<F, Tag, Answer>], index: usize| {
+            slots.get(index).is_some_and(|slot: &Slot<F, Tag, Answer>| slot.answer.is_some())
+        };
+        if self.discarded > DISCARDED + self.order.len() / 2 {
+            self.order.retain(|index| {
+                let keep = has_answer(&self.slots, *index);
+                if !keep {
+                    self.free.push(*index);
+                }
+                keep
+            });
+            self.discarded = 0;
+        }
+        while self.discarded > 0
+            && let Some(index) = self.order.front().copied()
+            && !has_answer(&self.slots, index)
+        {
+            self.order.pop_front();
+            self.free.push(index);
+            self.discarded -= 1;
+        }
     }
 
     /// Like [`push`](Self::push), but returns the answer of an immediately ready future with nothing ahead of it,
@@ -225,6 +272,8 @@ where
         let tag = slot.tag.take()?;
         self.order.pop_front();
         self.free.push(index);
+        #[cfg(feature = "peer")]
+        self.sweep();
         Some((tag, answer))
     }
 
@@ -236,6 +285,10 @@ where
         self.slots.clear();
         self.free.clear();
         self.order.clear();
+        #[cfg(feature = "peer")]
+        {
+            self.discarded = 0;
+        }
         self.woken.0.lock().slots.clear();
     }
 }
@@ -262,6 +315,35 @@ mod tests {
             assert_eq!(in_flight.pop(), Some(((), 1)));
         }
         assert_eq!(in_flight.woken.0.lock().slots.len(), 1);
+    }
+
+    /// The set may be asked for its front at any time, so a discarded answer never stands there.
+    #[cfg(feature = "peer")]
+    #[test]
+    fn answers_that_are_cancelled_free_their_slots_in_any_order() {
+        let mut in_flight = InFlight::new(false);
+        let mut slots = VecDeque::new();
+        for number in 0..10_000_usize {
+            slots.push_back((number, in_flight.insert(number, std::future::ready(Ok::<_, Infallible>(number)))));
+            let Ok(()) = in_flight.poll_future(slots[slots.len() - 1].1);
+            if slots.len() > 100 {
+                // From the front, the back and the middle in turn.
+                let (cancelled, slot) = match number % 3 {
+                    0 => slots.pop_front().unwrap(),
+                    1 => slots.pop_back().unwrap(),
+                    _ => slots.remove(slots.len() / 2).unwrap(),
+                };
+                in_flight.cancel(slot);
+                assert!(slots.iter().all(|(number, _)| *number != cancelled));
+            }
+            assert_eq!(in_flight.front(), slots.front().map(|(number, _)| number));
+            assert!(in_flight.slots.len() < 100 + 100 + 3 * DISCARDED, "{}", in_flight.slots.len());
+        }
+        while let Some((number, _)) = slots.pop_front() {
+            assert_eq!(in_flight.pop(), Some((number, number)));
+        }
+        assert!(in_flight.pop().is_none());
+        assert_eq!((in_flight.len(), in_flight.discarded), (0, 0));
     }
 
     #[test]

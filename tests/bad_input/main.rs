@@ -17,6 +17,7 @@ mod heartbeat;
 mod http2;
 mod keys;
 mod memory;
+mod peer;
 mod proxies;
 mod queue;
 mod requests;

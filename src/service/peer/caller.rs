@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::{
     error::CallError,
     frame::CallOptions,
-    outgoing::{Left, Outcome, Outgoing, Polled, Room, milliseconds},
+    outgoing::{KEPT, Left, Outcome, Outgoing, Polled, Room, milliseconds},
     protocol::Protocol,
     requests::Grants,
 };
@@ -264,7 +264,12 @@ impl<P: Protocol> Caller<P> {
         }
         let (key, id) = state.outgoing.begin(request, options, permit);
         if let Some(time) = self.timeout {
-            state.timed.push((key, id, time));
+            let State { outgoing, timed, .. } = &mut *state;
+            // Of calls that were dropped before the peer's future ran.
+            if timed.len() >= KEPT + 2 * outgoing.len() {
+                timed.retain(|(key, id, _)| outgoing.is_live(*key, *id));
+            }
+            timed.push((key, id, time));
         }
         drop(state);
         self.shared.wake();

@@ -1,6 +1,7 @@
 //! The calls of both directions, without the transport that carries them.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     sync::Arc,
     task::{Context, Poll},
@@ -34,9 +35,7 @@ where
 {
     incoming: Incoming<P::InRequest, P::InResponse, P::Failure, Fut, St>,
     /// Calls of the other end that are not answered by the service.
-    rejections: Vec<(u64, Rejection)>,
-    /// Credit for the requests of calls that have begun.
-    credits: Vec<(u64, u32)>,
+    rejections: VecDeque<(u64, Rejection)>,
     deadlines: Deadlines,
     /// The calls of this end with a time limit whose deadline is not set: empty between two polls.
     timed: Vec<(usize, u64, Duration)>,
@@ -55,8 +54,7 @@ where
     pub(super) fn new(limits: IncomingLimits, shared: Arc<Shared<P>>) -> Self {
         Self {
             incoming: Incoming::new(limits, shared.grants.clone()),
-            rejections: Vec::new(),
-            credits: Vec::new(),
+            rejections: VecDeque::new(),
             deadlines: Deadlines::default(),
             timed: Vec::new(),
             answers_first: true,
@@ -83,7 +81,6 @@ where
     pub(super) fn connection_lost(&mut self) {
         self.incoming.clear();
         self.rejections.clear();
-        self.credits.clear();
         let error = Error::closed("the connection was lost before the call was answered").into_rejection();
         self.shared.fail(&error, false);
     }
@@ -129,7 +126,7 @@ where
                 Timed::Incoming(id, arrival) => {
                     if self.incoming.arrival(id) == Some(arrival) {
                         self.incoming.cancel(id, "the time of the call is over");
-                        self.rejections.push((id, Rejection::TimedOut));
+                        self.rejections.push_back((id, Rejection::TimedOut));
                     }
                 }
             }
@@ -152,10 +149,10 @@ where
 
     /// Returns the next frame to write, if any. `None` also if something finished that has no frame.
     pub(super) fn next_frame(&mut self) -> Option<OutFrame<P>> {
-        if let Some((id, reason)) = self.rejections.pop() {
+        if let Some((id, reason)) = self.rejections.pop_front() {
             return Some(Frame::Rejected { id, reason });
         }
-        if let Some((id, requests)) = self.credits.pop().or_else(|| self.incoming.next_grant()) {
+        if let Some((id, requests)) = self.incoming.next_grant() {
             return Some(Frame::RequestCredit { id, requests });
         }
         self.answers_first = !self.answers_first;
@@ -174,14 +171,10 @@ where
 
     /// Returns whether there is a frame to write.
     pub(super) fn has_frame(&mut self) -> bool {
-        if !self.rejections.is_empty() || !self.credits.is_empty() || self.incoming.has_answer() {
-            return true;
-        }
-        if let Some(grant) = self.incoming.next_grant() {
-            self.credits.push(grant);
-            return true;
-        }
-        self.shared.lock().outgoing.has_due()
+        !self.rejections.is_empty()
+            || self.incoming.has_answer()
+            || self.incoming.has_grant()
+            || self.shared.lock().outgoing.has_due()
     }
 
     /// Handles a frame that the transport or the protocol did not take.
@@ -193,7 +186,7 @@ where
             Owner::Answer(id) => {
                 log::answer_rejected(&error);
                 self.incoming.cancel(id, "an answer could not be sent");
-                self.rejections.push((id, Rejection::Unsendable));
+                self.rejections.push_back((id, Rejection::Unsendable));
             }
             Owner::Nobody => log::notification_rejected(&error),
         }
@@ -204,18 +197,14 @@ where
         let shared = &self.shared;
         let fate = match frame {
             Frame::Call { id, .. } if is_draining => {
-                self.rejections.push((id, Rejection::ShuttingDown));
+                self.rejections.push_back((id, Rejection::ShuttingDown));
                 return Ok(());
             }
             Frame::Call { id, request, options } => {
                 let timeout = options.timeout_ms.map(Duration::from_millis);
-                match self.incoming.begin(id, request, options)? {
-                    Ok(credit) if credit > 0 => self.credits.push((id, credit)),
-                    Ok(_) => {}
-                    Err((reason, _request)) => {
-                        self.rejections.push((id, reason));
-                        return Ok(());
-                    }
+                if let Err(reason) = self.incoming.begin(id, request, options)? {
+                    self.rejections.push_back((id, reason));
+                    return Ok(());
                 }
                 if let Some(at) = timeout.and_then(|time| Instant::now().checked_add(time)).filter(|_| rt::has_timers())
                 {
@@ -234,8 +223,6 @@ where
             Frame::AnswerCredit { id, answers } => return self.incoming.answer_credit(id, answers),
             Frame::Cancel { id } => {
                 self.incoming.cancel(id, "the caller has cancelled the call");
-                // Or a peer that begins and cancels calls, and reads nothing, would make it long.
-                self.credits.retain(|(of, _)| *of != id);
                 return Ok(());
             }
             Frame::Notification { .. } if is_draining => return Ok(()),

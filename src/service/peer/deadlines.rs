@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::outgoing::KEPT;
 use crate::rt::{Instant, Timer};
 
 /// A call with a time limit.
@@ -25,9 +26,6 @@ pub(super) struct Deadlines {
     timer: Timer,
     armed: Option<Instant>,
 }
-
-/// The number of entries that are kept without looking whether they are still needed.
-const KEPT: usize = 64;
 
 impl Deadlines {
     pub(super) fn add(&mut self, at: Instant, call: Timed, is_live: impl Fn(Timed) -> bool, live: usize) {

@@ -260,7 +260,13 @@ where
             self.as_mut().lost();
         }
         match sent {
-            Err(error) if error.is_rejection() || error.is_too_large() => self.project().calls.rejected(owner, error),
+            Err(error) if error.is_rejection() || error.is_too_large() => {
+                let this = self.project();
+                if !matches!(owner, Owner::Nobody) {
+                    this.protocol.take_back();
+                }
+                this.calls.rejected(owner, error);
+            }
             sent => sent?,
         }
         Ok(())

@@ -17,7 +17,7 @@ use super::{
     handler::{Event, IncomingCall, Reply, Task},
     requests::{Grants, Queue, Requests},
 };
-use crate::{CloseCode, Error, in_flight::InFlight};
+use crate::{CloseCode, Error, in_flight::InFlight, service::list::List};
 
 /// The calls that this end answers.
 ///
@@ -38,8 +38,12 @@ where
     running: InFlight<Task<Fut, St>, Tag, Event<Res, F, St>>,
     /// How many calls have arrived.
     arrived: u64,
-    /// The calls that wait for the service to be ready.
-    waiting: VecDeque<(u64, IncomingCall<Req>)>,
+    /// The calls that wait for the service to be ready. A list, because any of them may be cancelled.
+    waiting: List<(u64, IncomingCall<Req>)>,
+    /// The calls whose callers are to be told of credit for requests.
+    granting: List<u64>,
+    /// The calls that handlers have earned credit for, on their way into `granting`: empty between two polls.
+    earned: Vec<u64>,
     /// The notifications that wait, each with how many calls had arrived before it.
     notifications: VecDeque<(u64, Req)>,
     /// Whether a notification is being handled. They are handled one after another, in their order.
@@ -78,7 +82,13 @@ pub enum WhenNotificationsFull {
 struct Handled<Req, St> {
     /// Its place among all calls of the other end, which tells it from an earlier call with the same number.
     arrival: u64,
-    /// Where its task is, while it runs.
+    /// Where it is among those that wait for the service.
+    waiting: Option<usize>,
+    /// Where it is among those with credit to tell.
+    granting: Option<usize>,
+    /// The credit for requests that it begins with, until the caller is told.
+    initial: u32,
+    /// Where its task is, until its answer is written.
     slot: Option<usize>,
     /// A stream that has no credit.
     parked: Option<Pin<Box<St>>>,
@@ -119,7 +129,9 @@ where
             calls: HashMap::new(),
             running: InFlight::new(false),
             arrived: 0,
-            waiting: VecDeque::new(),
+            waiting: List::new(),
+            granting: List::new(),
+            earned: Vec::new(),
             notifications: VecDeque::new(),
             is_notifying: false,
             limits,
@@ -143,34 +155,41 @@ where
         self.calls.get(&id).map(|call| call.arrival)
     }
 
-    /// Takes a call. Returns the credit for its further requests, or why it is rejected.
+    /// Takes a call, or tells why it is rejected.
     pub(super) fn begin(
         &mut self,
         id: u64,
         request: Req,
         options: CallOptions,
-    ) -> Result<Result<u32, (Rejection, Req)>, Violation> {
+    ) -> Result<Result<(), Rejection>, Violation> {
         if self.calls.len() >= self.limits.calls {
-            return Ok(Err((Rejection::Overloaded, request)));
+            return Ok(Err(Rejection::Overloaded));
         }
         let Entry::Vacant(vacant) = self.calls.entry(id) else {
             return Err(Violation::new("the number of a call that is in flight was used again"));
         };
-        let (requests, queue, credit) = if options.has_more {
+        let (requests, queue, initial) = if options.has_more {
             let (requests, queue) = Requests::new(id, self.limits.window, self.grants.clone());
             (requests, Some(queue), self.limits.window)
         } else {
             (Requests::none(), None, 0)
         };
-        let (credit_of_answers, is_stream) = (options.answers, options.answers > 0);
         self.arrived += 1;
-        let arrival = self.arrived;
-        vacant.insert(Handled { arrival, slot: None, parked: None, queue, credit: credit_of_answers, is_stream });
         let timeout = options.timeout_ms.map(Duration::from_millis);
         let call =
             IncomingCall { request, requests, timeout, traceparent: options.traceparent, is_notification: false };
-        self.waiting.push_back((id, call));
-        Ok(Ok(credit))
+        vacant.insert(Handled {
+            arrival: self.arrived,
+            waiting: Some(self.waiting.push_back((id, call))),
+            granting: (initial > 0).then(|| self.granting.push_back(id)),
+            initial,
+            slot: None,
+            parked: None,
+            queue,
+            credit: options.answers,
+            is_stream: options.answers > 0,
+        });
+        Ok(Ok(()))
     }
 
     /// Takes a notification.
@@ -225,11 +244,29 @@ where
         Ok(())
     }
 
-    /// Returns the next credit that handlers have earned for the other end.
+    /// Takes note of the credit that handlers have earned for the other end.
+    fn collect_grants(&mut self) {
+        // The two vectors change places, so neither is allocated again.
+        self.grants.take(&mut self.earned);
+        for id in self.earned.drain(..) {
+            if let Some(call) = self.calls.get_mut(&id).filter(|call| call.granting.is_none()) {
+                call.granting = Some(self.granting.push_back(id));
+            }
+        }
+    }
+
+    /// Returns whether there is credit to tell.
+    pub(super) fn has_grant(&self) -> bool {
+        self.granting.first().is_some()
+    }
+
+    /// Returns the next credit for the other end.
     pub(super) fn next_grant(&mut self) -> Option<(u64, u32)> {
-        while let Some(id) = self.grants.next() {
-            if let Some(Handled { queue: Some(queue), .. }) = self.calls.get(&id) {
-                let more = queue.grant();
+        while let Some(id) = self.granting.first().and_then(|key| self.granting.remove(key)) {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.granting = None;
+                let earned = call.queue.as_ref().map_or(0, |queue| queue.grant());
+                let more = std::mem::take(&mut call.initial).saturating_add(earned);
                 if more > 0 {
                     return Some((id, more));
                 }
@@ -240,14 +277,24 @@ where
 
     /// Drops a call, with everything that runs for it.
     pub(super) fn cancel(&mut self, id: u64, why: &'static str) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.remove(id) else { return };
         if let Some(queue) = call.queue {
             queue.end(Some(Error::closed(why)));
         }
-        match call.slot {
-            Some(slot) => self.running.cancel(slot),
-            None => self.waiting.retain(|(waiting, _)| *waiting != id),
+        if let Some(slot) = call.slot {
+            self.running.cancel(slot);
         }
+        if let Some(key) = call.waiting {
+            drop(self.waiting.remove(key));
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Handled<Req, St>> {
+        let call = self.calls.remove(&id)?;
+        if let Some(key) = call.granting {
+            self.granting.remove(key);
+        }
+        Some(call)
     }
 
     /// Drops everything, because the connection that it belongs to is lost.
@@ -258,7 +305,8 @@ where
             }
         }
         self.running.clear();
-        self.waiting.clear();
+        self.waiting = List::new();
+        self.granting = List::new();
         self.notifications.clear();
         self.is_notifying = false;
     }
@@ -276,7 +324,7 @@ where
         let mut has_called = false;
         loop {
             let goes_first = !self.is_notifying && self.notification_is_next();
-            if !goes_first && self.waiting.is_empty() {
+            if !goes_first && self.waiting.first().is_none() {
                 return Ok(has_called);
             }
             match service.poll_ready(cx) {
@@ -286,10 +334,10 @@ where
             has_called = true;
             if goes_first && let Some((_, request)) = self.notifications.pop_front() {
                 self.handle_notification(service, request);
-            } else if let Some((id, call)) = self.waiting.pop_front() {
+            } else if let Some((id, call)) = self.waiting.first().and_then(|key| self.waiting.remove(key)) {
                 let slot = self.running.insert(Tag::Call(id), Task::call(service, call));
                 if let Some(call) = self.calls.get_mut(&id) {
-                    call.slot = Some(slot);
+                    (call.waiting, call.slot) = (None, Some(slot));
                 }
                 let Ok(()) = self.running.poll_future(slot);
             }
@@ -299,7 +347,8 @@ where
     /// Returns whether the next notification arrived before the next call.
     fn notification_is_next(&self) -> bool {
         let Some((calls_before, _)) = self.notifications.front() else { return false };
-        let next_call = self.waiting.front().and_then(|(id, _)| self.arrival(*id));
+        let next_call =
+            self.waiting.first().and_then(|key| self.waiting.get(key)).and_then(|(id, _)| self.arrival(*id));
         next_call.is_none_or(|arrival| arrival > *calls_before)
     }
 
@@ -326,6 +375,7 @@ where
     /// Polls the tasks that were woken. Returns whether there were any.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
         let Ok(polled) = self.running.poll(cx);
+        self.collect_grants();
         polled
     }
 
@@ -375,7 +425,7 @@ where
     }
 
     fn finish(&mut self, id: u64) {
-        if let Some(Handled { queue: Some(queue), .. }) = self.calls.remove(&id) {
+        if let Some(Handled { queue: Some(queue), .. }) = self.remove(id) {
             queue.end(None);
         }
     }

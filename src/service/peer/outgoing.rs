@@ -36,10 +36,13 @@ pub(super) struct Outgoing<Req, Res, F> {
     len: usize,
 }
 
+/// The number of entries that are kept without looking whether they are still needed.
+pub(super) const KEPT: usize = 64;
+
 #[derive(Clone, Copy)]
 enum Due {
-    /// The call with this key.
-    Call(usize),
+    /// The call with this key and number. It is stale if the key belongs to another call by now.
+    Call(usize, u64),
     /// The next notification.
     Notification,
 }
@@ -182,14 +185,27 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         if let Some(call) = self.calls.get_mut(key)
             && !std::mem::replace(&mut call.is_due, true)
         {
-            self.due.push_back(Due::Call(key));
+            let due = Due::Call(key, call.id);
+            self.push_due(due);
         }
+    }
+
+    fn push_due(&mut self, due: Due) {
+        // A call that ends before it is written leaves its entry behind, or until such entries are the majority.
+        if self.due.len() >= KEPT + 2 * (self.len + self.notifications.len()) {
+            let calls = &self.calls;
+            self.due.retain(|due| match due {
+                Due::Call(key, id) => calls.get(*key).is_some_and(|call| call.id == *id),
+                Due::Notification => true,
+            });
+        }
+        self.due.push_back(due);
     }
 
     /// Adds a notification, behind everything that waits.
     pub(super) fn notify(&mut self, request: Req) {
         self.notifications.push_back(request);
-        self.due.push_back(Due::Notification);
+        self.push_due(Due::Notification);
     }
 
     /// Returns how many notifications wait.
@@ -213,16 +229,15 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
     /// asked how much time is left.
     pub(super) fn next_frame<InRes>(&mut self, now: impl Fn() -> Instant) -> Option<Written<Req, Res, InRes, F>> {
         while let Some(due) = self.due.pop_front() {
-            let key = match due {
-                Due::Call(key) => key,
+            let (key, id) = match due {
+                Due::Call(key, id) => (key, id),
                 Due::Notification => match self.notifications.pop_front() {
                     Some(request) => return Some((Frame::Notification { request }, Left::NONE)),
                     None => continue,
                 },
             };
-            let Some(call) = self.calls.get_mut(key) else { continue };
+            let Some(call) = self.calls.get_mut(key).filter(|call| call.id == id) else { continue };
             call.is_due = false;
-            let id = call.id;
             let mut left = Left::NONE;
             let frame = if let Some((request, mut options)) = call.unsent.take() {
                 if let Some(at) = call.deadline {
@@ -360,8 +375,8 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
     /// call after another that had nothing else to do.
     pub(super) fn forget_next(&mut self) -> Option<Left<Req, Res, F>> {
         while let Some(due) = self.due.pop_front() {
-            if let Due::Call(key) = due
-                && let Some(call) = self.calls.get_mut(key)
+            if let Due::Call(key, id) = due
+                && let Some(call) = self.calls.get_mut(key).filter(|call| call.id == id)
                 && std::mem::take(&mut call.must_cancel)
                 && call.is_abandoned
             {

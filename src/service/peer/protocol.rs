@@ -46,6 +46,10 @@ pub trait Protocol {
     /// An error ends the connection.
     fn decode(&mut self, message: Self::In, decoded: &mut Decoded<Self>) -> Result<(), Error>;
 
+    /// Takes back the last message, because the transport has rejected it: it is too large, say. If it answered a call
+    /// of the peer, a [`Frame::Rejected`] for this call follows.
+    fn take_back(&mut self) {}
+
     /// Forgets the calls of a connection that was lost, because the transport goes on with another one.
     fn connection_lost(&mut self) {}
 }

@@ -35,7 +35,8 @@ impl<Req> Requests<Req> {
     }
 
     pub(super) fn new(id: u64, window: u32, grants: Arc<Grants>) -> (Self, Arc<Queue<Req>>) {
-        let state = State { queue: VecDeque::new(), window: Window::new(window), end: None, reader: None };
+        let state =
+            State { queue: VecDeque::new(), window: Window::new(window), end: None, is_granting: false, reader: None };
         let queue = Arc::new(Queue { id, state: Mutex::new(state), grants });
         (Self { queue: Some(queue.clone()) }, queue)
     }
@@ -53,6 +54,8 @@ struct State<Req> {
     window: Window,
     /// The end, and the error that it comes with. An error is given once.
     end: Option<Option<Error>>,
+    /// Whether the peer's future has been told that credit is due.
+    is_granting: bool,
     reader: Option<Waker>,
 }
 
@@ -64,8 +67,9 @@ pub(super) struct Grants {
 }
 
 impl Grants {
-    pub(super) fn next(&self) -> Option<u64> {
-        self.due.lock().pop()
+    /// Takes the calls that credit is due for, in exchange for an empty vector.
+    pub(super) fn take(&self, empty: &mut Vec<u64>) {
+        std::mem::swap(&mut *self.due.lock(), empty);
     }
 }
 
@@ -105,6 +109,7 @@ impl<Req> Queue<Req> {
     /// Returns the credit to grant.
     pub(super) fn grant(&self) -> u32 {
         let mut state = self.lock();
+        state.is_granting = false;
         if state.end.is_some() { 0 } else { state.window.grant() }
     }
 }
@@ -118,7 +123,8 @@ impl<Req> Stream for Requests<Req> {
         let polled = poll_prepared(cx, |prepared| {
             let mut state = queue.lock();
             if let Some(request) = state.queue.pop_front() {
-                is_due = state.window.take() && state.end.is_none();
+                // Told once: a caller that does not read the credit makes nothing pile up.
+                is_due = state.window.take() && state.end.is_none() && !std::mem::replace(&mut state.is_granting, true);
                 return Some(Some(Ok(request)));
             }
             if let Some(end) = &mut state.end {

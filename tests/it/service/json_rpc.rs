@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tower::{Service, ServiceExt};
 use tower_transport::{
-    Channel, Error, Message, channel,
+    Channel, Error, Message, TransportExt, channel,
+    layer::limit::LimitLayer,
     service::peer::{
         CallError, Caller, IncomingCall, JsonRpc, PeerBuilder, Reply,
         json_rpc::{JsonRpcError, JsonRpcRequest, code},
@@ -53,6 +54,8 @@ impl Service<IncomingCall<JsonRpcRequest>> for Methods {
                 "sum" => json!(request.parse::<Vec<i64>>()?.into_iter().sum::<i64>()),
                 "get_data" => json!(["hello", 5]),
                 "update" | "foobar" | "notify_hello" | "notify_sum" if call.is_notification => Value::Null,
+                "echo" => request.params.unwrap_or_default(),
+                "long" => json!("x".repeat(300)),
                 "never" => pending().await,
                 "panic" => panic!("the handler panics"),
                 "count_subscribe" => {
@@ -88,6 +91,14 @@ struct Script {
 
 fn script() -> Script {
     let (near, far) = channel::<Message, Message>(256);
+    let (caller, peer) = PeerBuilder::new(protocol()).build(near, Methods);
+    Script { caller, peer: tokio::spawn(peer), far }
+}
+
+/// The same, over a transport whose messages have at most 300 bytes.
+fn narrow_script() -> Script {
+    let (near, far) = channel::<Message, Message>(256);
+    let near = near.layer(LimitLayer::new().max_outgoing(300));
     let (caller, peer) = PeerBuilder::new(protocol()).build(near, Methods);
     Script { caller, peer: tokio::spawn(peer), far }
 }
@@ -370,6 +381,48 @@ async fn what_json_rpc_cannot_say_fails_as_not_executed() {
         assert!(!error.may_have_been_executed(), "{error}");
     }
     script.assert_silent().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_send_becomes_an_error_of_its_call() {
+    let mut script = narrow_script();
+    for id in [json!(1), json!("a name"), json!(1)] {
+        script.send(&json!({"jsonrpc": "2.0", "method": "long", "id": id}).to_string()).await;
+        let answer = script.receive().await;
+        assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code::INTERNAL_ERROR), &id));
+    }
+    script.send(r#"{"jsonrpc":"2.0","method":"sum","params":[1,2],"id":1}"#).await;
+    assert_eq!(script.receive().await["result"], 3);
+    script.assert_silent().await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_answers_are_too_large_to_send_together_becomes_an_error_of_each_call() {
+    let mut script = narrow_script();
+    let long = "x".repeat(150);
+    let echo = |id| json!({"jsonrpc": "2.0", "method": "echo", "params": [long], "id": id});
+    script.send(&json!([echo(1), echo(2)]).to_string()).await;
+    let answers = script.receive().await;
+    let mut ids: Vec<_> = answers.as_array().unwrap().iter().map(|answer| answer["id"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2]);
+    assert!(answers.as_array().unwrap().iter().all(|answer| answer["error"]["code"] == code::INTERNAL_ERROR));
+    // The numbers are free again.
+    script.send(&echo(1).to_string()).await;
+    assert_eq!(script.receive().await["result"], json!([long]));
+    script.assert_silent().await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_too_large_to_send_fails_as_not_executed_and_leaves_nothing() {
+    let script = narrow_script();
+    for _ in 0..2000 {
+        let subscribe = JsonRpcRequest::new("count_subscribe", json!(["x".repeat(300)]));
+        let mut stream = script.caller.clone().stream(subscribe, false).await.unwrap();
+        let error = stream.next().await.unwrap().unwrap_err();
+        assert!(!error.may_have_been_executed(), "{error}");
+    }
+    assert_eq!(script.caller.in_flight(), 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,13 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Map, Value, json};
 
-use super::message::{JsonRpcError, JsonRpcRequest, code};
+use super::{
+    batch::Batch,
+    incoming_text::{IncomingText, read},
+    message::{JsonRpcError, JsonRpcRequest, code},
+    state::{Incoming, Last, Outgoing},
+    text::{error_answer, invalid, rejection, request},
+};
 use crate::{
     Error, Message,
     service::peer::{
@@ -34,8 +40,9 @@ struct Subscription {
 ///
 /// # Bounds
 ///
-/// A batch of the other end has at most [`max_batch`](Self::max_batch) entries. Batches that are not answered are
-/// bounded by the calls in flight, since each has one. A message is as large as the transport's limits allow.
+/// A batch of the other end has at most [`max_batch`](Self::max_batch) entries, and the batches that wait for their last
+/// answer have at most 8 times as many together. An identifier has at most 256 bytes. A message is as large as the
+/// transport's limits allow; one that consists of small objects takes about 100 times its size in memory.
 #[derive(Debug)]
 pub struct JsonRpc {
     subscriptions: Vec<Subscription>,
@@ -51,34 +58,21 @@ pub struct JsonRpc {
     outgoing: HashMap<u64, Outgoing>,
     /// The subscriptions of this end, by the identifier that the other end gave them.
     subscribed: HashMap<String, u64>,
-}
-
-#[derive(Debug)]
-struct Incoming {
-    id: Value,
-    batch: Option<u64>,
-    /// The index of its subscription, if it is one.
-    subscription: Option<usize>,
-    is_accepted: bool,
-}
-
-#[derive(Debug, Default)]
-struct Batch {
-    waiting: usize,
-    answers: Vec<Value>,
-}
-
-#[derive(Debug)]
-struct Outgoing {
-    subscription: usize,
-    /// The identifier that the other end gave it.
-    id: Option<String>,
-    /// It waits for its identifier, to be unsubscribed.
-    is_cancelled: bool,
+    /// How many entries the batches have that are not answered.
+    entries: usize,
+    /// The last message that left, in case the transport rejects it.
+    last: Last,
 }
 
 /// The number of subscriptions that may wait for their identifier to be unsubscribed. Others are not unsubscribed.
 const CANCELLED: usize = 1024;
+
+/// The length of the longest identifier of a call or subscription of the other end. Identifiers are kept for as long as
+/// the call is in flight, or as its rejection waits.
+const IDENTIFIER: usize = 256;
+
+/// The entries of batches that wait, in longest batches.
+const WAITING_BATCHES: usize = 8;
 
 impl Default for JsonRpc {
     fn default() -> Self {
@@ -100,6 +94,8 @@ impl JsonRpc {
             issued: 0,
             outgoing: HashMap::new(),
             subscribed: HashMap::new(),
+            entries: 0,
+            last: Last::Nothing,
         }
     }
 
@@ -140,29 +136,35 @@ impl JsonRpc {
     }
 
     /// Answers a call of the other end, alone or as a part of its batch.
-    fn answer(&mut self, id: u64, key: &str, value: Value) -> Option<Value> {
+    fn answer(&mut self, id: u64, key: &str, value: Value) -> Option<String> {
         let call = self.incoming.remove(&id)?;
         self.by_id.remove(&call.id.to_string());
-        let answer = json!({ "jsonrpc": "2.0", key: value, "id": call.id });
+        let answer = json!({ "jsonrpc": "2.0", key: value, "id": call.id }).to_string();
         match call.batch {
-            Some(batch) => self.answer_in(batch, answer),
-            None => Some(answer),
+            Some(batch) => self.answer_in(batch, id, call.id, &answer),
+            None => {
+                self.last = Last::Answer(id, call.id);
+                Some(answer)
+            }
         }
     }
 
     /// Adds an answer to a batch. Returns the whole batch with its last answer.
-    fn answer_in(&mut self, batch: u64, answer: Value) -> Option<Value> {
+    fn answer_in(&mut self, batch: u64, call: u64, id: Value, answer: &str) -> Option<String> {
         let of = self.batches.get_mut(&batch)?;
-        of.answers.push(answer);
-        of.waiting = of.waiting.saturating_sub(1);
-        if of.waiting > 0 {
+        of.answer(id, answer);
+        if !of.is_complete() {
             return None;
         }
-        self.batches.remove(&batch).map(|batch| Value::Array(batch.answers))
+        let mut of = self.batches.remove(&batch)?;
+        self.entries -= of.entries();
+        let text = of.take_text();
+        self.last = Last::Batch(call, of);
+        text
     }
 
     /// Takes one entry of a message. Returns an answer of the protocol's own, if it has one.
-    fn entry(&mut self, entry: Value, batch: Option<u64>, frames: &mut VecDeque<Taken>) -> Option<Value> {
+    fn entry(&mut self, entry: Value, batch: Option<u64>, frames: &mut VecDeque<Taken>) -> Option<String> {
         let Value::Object(mut object) = entry else { return Some(invalid("a request is an object")) };
         if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
             return Some(invalid("\"jsonrpc\" is not \"2.0\""));
@@ -188,24 +190,26 @@ impl JsonRpc {
         params: Option<Value>,
         batch: Option<u64>,
         frames: &mut VecDeque<Taken>,
-    ) -> Option<Value> {
+    ) -> Option<String> {
         if !matches!(id, Value::String(_) | Value::Number(_) | Value::Null) {
             return Some(invalid("\"id\" is neither a string nor a number"));
+        }
+        let key = id.to_string();
+        if key.len() > IDENTIFIER {
+            return Some(invalid("\"id\" is longer than 256 bytes"));
         }
         if self.find(|subscription| &subscription.unsubscribe, &method).is_some() {
             let subscription = params.as_ref().and_then(|params| params.get(0).or_else(|| params.get("subscription")));
             let known = subscription
                 .and_then(number)
-                .filter(|number| self.incoming.get(number).is_some_and(|call| call.subscription.is_some()));
+                // Its identifier is given away with the answer to its call; an earlier guess does not count.
+                .filter(|number| self.is_accepted(*number));
             if let Some(number) = known {
-                if let Some(call) = self.incoming.remove(&number) {
-                    self.by_id.remove(&call.id.to_string());
-                }
+                self.incoming.remove(&number);
                 frames.push_back(Frame::Cancel { id: number });
             }
-            return Some(json!({ "jsonrpc": "2.0", "result": known.is_some(), "id": id }));
+            return Some(json!({ "jsonrpc": "2.0", "result": known.is_some(), "id": id }).to_string());
         }
-        let key = id.to_string();
         if self.by_id.contains_key(&key) {
             return Some(error_answer(code::INVALID_REQUEST, "the \"id\" is that of a call in flight", id));
         }
@@ -214,7 +218,7 @@ impl JsonRpc {
         self.by_id.insert(key, self.issued);
         self.incoming.insert(self.issued, Incoming { id, batch, subscription, is_accepted: false });
         if let Some(batch) = batch.and_then(|batch| self.batches.get_mut(&batch)) {
-            batch.waiting += 1;
+            batch.wait();
         }
         // There is no credit on this wire: a subscription has all of it.
         let options = CallOptions { answers: if subscription.is_some() { u32::MAX } else { 0 }, ..Default::default() };
@@ -222,7 +226,7 @@ impl JsonRpc {
         None
     }
 
-    fn notification(&mut self, method: String, params: Option<Value>, frames: &mut VecDeque<Taken>) -> Option<Value> {
+    fn notification(&mut self, method: String, params: Option<Value>, frames: &mut VecDeque<Taken>) -> Option<String> {
         if self.cancel_method.as_ref() == Some(&method) {
             let id = params.as_ref().and_then(|params| params.get("id")).map(ToString::to_string)?;
             let id = self.by_id.get(&id).copied()?;
@@ -251,7 +255,7 @@ impl JsonRpc {
         None
     }
 
-    fn response(&mut self, mut object: Map<String, Value>, frames: &mut VecDeque<Taken>) -> Option<Value> {
+    fn response(&mut self, mut object: Map<String, Value>, frames: &mut VecDeque<Taken>) -> Option<String> {
         // An answer without a number of ours answers nobody: an error about a message that could not be read, say.
         let id = object.get("id").and_then(Value::as_u64)?;
         if let Some(error) = object.remove("error") {
@@ -270,8 +274,17 @@ impl JsonRpc {
                 self.outgoing.remove(&id);
                 return Some(request(Some(id), JsonRpcRequest::new(method, json!([answer]))));
             }
+            // It has a name already, and keeps it.
+            Some(Outgoing { id: Some(_), .. }) => {}
             Some(subscription) => {
                 let name = answer.to_string();
+                if name.len() > IDENTIFIER || self.subscribed.contains_key(&name) {
+                    self.outgoing.remove(&id);
+                    let message = "the other end named the subscription like another one, or in over 256 bytes";
+                    let failure = JsonRpcError::new(code::INTERNAL_ERROR, message);
+                    frames.push_back(Frame::Failure { id, failure });
+                    return None;
+                }
                 subscription.id = Some(name.clone());
                 self.subscribed.insert(name, id);
             }
@@ -296,36 +309,6 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-fn invalid(what: &str) -> Value {
-    error_answer(code::INVALID_REQUEST, what, Value::Null)
-}
-
-fn error_answer(code: i64, message: &str, id: Value) -> Value {
-    json!({ "jsonrpc": "2.0", "error": { "code": code, "message": message }, "id": id })
-}
-
-fn rejection(reason: Rejection) -> JsonRpcError {
-    let code = match reason {
-        Rejection::Overloaded | Rejection::ShuttingDown => code::BUSY,
-        Rejection::TimedOut => code::TIMED_OUT,
-        Rejection::Panicked | Rejection::Unsendable | Rejection::Streamed => code::INTERNAL_ERROR,
-    };
-    JsonRpcError::new(code, reason.as_str())
-}
-
-fn request(id: Option<u64>, request: JsonRpcRequest) -> Value {
-    let mut object = Map::new();
-    object.insert("jsonrpc".to_owned(), "2.0".into());
-    object.insert("method".to_owned(), request.method.into());
-    if let Some(params) = request.params {
-        object.insert("params".to_owned(), params);
-    }
-    if let Some(id) = id {
-        object.insert("id".to_owned(), id.into());
-    }
-    Value::Object(object)
-}
-
 impl Protocol for JsonRpc {
     type Request = JsonRpcRequest;
     type Response = Value;
@@ -338,7 +321,8 @@ impl Protocol for JsonRpc {
     const HAS_CREDIT: bool = false;
 
     fn encode(&mut self, frame: OutFrame<Self>) -> Result<Option<Message>, Error> {
-        let value = match frame {
+        self.last = Last::Nothing;
+        let text = match frame {
             Frame::Call { options, .. } if options.has_more => {
                 return Err(Error::config("JSON-RPC has no calls with several requests").into_rejection());
             }
@@ -354,6 +338,7 @@ impl Protocol for JsonRpc {
                         .into_rejection());
                     };
                     self.outgoing.insert(id, Outgoing { subscription, id: None, is_cancelled: false });
+                    self.last = Last::Subscription(id);
                 }
                 Some(request(Some(id), of))
             }
@@ -380,9 +365,12 @@ impl Protocol for JsonRpc {
                 Some(call) if call.subscription.is_some() => {
                     call.is_accepted = true;
                     self.by_id.remove(&call.id.to_string());
-                    let answer = json!({ "jsonrpc": "2.0", "result": id, "id": call.id });
+                    let answer = json!({ "jsonrpc": "2.0", "result": id, "id": call.id }).to_string();
                     match call.batch.take() {
-                        Some(batch) => self.answer_in(batch, answer),
+                        Some(batch) => {
+                            let wire = std::mem::take(&mut call.id);
+                            self.answer_in(batch, id, wire, &answer)
+                        }
                         None => Some(answer),
                     }
                 }
@@ -405,10 +393,30 @@ impl Protocol for JsonRpc {
             | Frame::RequestCredit { .. }
             | Frame::AnswerCredit { .. } => None,
         };
-        Ok(value.map(|value| Message::text(value.to_string())))
+        Ok(text.map(Message::text))
+    }
+
+    fn take_back(&mut self) {
+        match std::mem::take(&mut self.last) {
+            Last::Nothing => {}
+            Last::Subscription(id) => {
+                self.outgoing.remove(&id);
+            }
+            Last::Answer(number, id) => self.restore(number, id, None),
+            Last::Batch(number, mut batch) => {
+                // The other calls have errors in place of their answers, and the last one is rejected.
+                let Some(id) = batch.reject(&rejection(Rejection::Unsendable)) else { return };
+                self.issued += 1;
+                self.restore(number, id, Some(self.issued));
+                self.entries += batch.entries();
+                self.batches.insert(self.issued, batch);
+            }
+        }
     }
 
     fn connection_lost(&mut self) {
+        self.entries = 0;
+        self.last = Last::Nothing;
         self.incoming.clear();
         self.by_id.clear();
         self.batches.clear();
@@ -420,24 +428,17 @@ impl Protocol for JsonRpc {
         if !message.is_data() {
             return Ok(());
         }
-        let value = match serde_json::from_slice(message.as_bytes()) {
-            Ok(value) => value,
+        let answer = match read(message.as_bytes(), self.max_batch) {
+            Ok(IncomingText::Entry(entry)) => self.entry(entry, None, &mut decoded.frames),
+            Ok(IncomingText::Batch(entries)) if entries.is_empty() => Some(invalid("a batch has at least one entry")),
+            Ok(IncomingText::Batch(entries)) => self.batch(entries, decoded),
+            Ok(IncomingText::LongBatch) => Some(invalid(&format!("a batch has at most {} entries", self.max_batch))),
             Err(error) => {
-                let answer = error_answer(code::PARSE_ERROR, &format!("the message is no JSON: {error}"), Value::Null);
-                decoded.reply(Message::text(answer.to_string()));
-                return Ok(());
+                Some(error_answer(code::PARSE_ERROR, &format!("the message is no JSON: {error}"), Value::Null))
             }
-        };
-        let answer = match value {
-            Value::Array(entries) if entries.is_empty() => Some(invalid("a batch has at least one entry")),
-            Value::Array(entries) if entries.len() > self.max_batch => {
-                Some(invalid(&format!("a batch has at most {} entries", self.max_batch)))
-            }
-            Value::Array(entries) => self.batch(entries, decoded),
-            entry => self.entry(entry, None, &mut decoded.frames),
         };
         if let Some(answer) = answer {
-            decoded.reply(Message::text(answer.to_string()));
+            decoded.reply(Message::text(answer));
         }
         Ok(())
     }
@@ -445,38 +446,49 @@ impl Protocol for JsonRpc {
 
 impl JsonRpc {
     /// Takes a batch. Returns its answer if nothing of it has to wait.
-    fn batch(&mut self, entries: Vec<Value>, decoded: &mut Decoded<Self>) -> Option<Value> {
+    fn batch(&mut self, entries: Vec<Value>, decoded: &mut Decoded<Self>) -> Option<String> {
+        // A batch is answered at once, so the first answers wait for the last one.
+        if self.entries + entries.len() > self.max_batch.saturating_mul(WAITING_BATCHES) {
+            let message = "the batches whose calls are not answered have too many entries together";
+            return Some(error_answer(code::BUSY, message, Value::Null));
+        }
         self.issued += 1;
         let batch = self.issued;
-        // One more than there are calls, until all entries are taken.
-        self.batches.insert(batch, Batch { waiting: 1, answers: Vec::new() });
+        self.entries += entries.len();
+        self.batches.insert(batch, Batch::new(entries.len()));
         for entry in entries {
             let answer = self.entry(entry, Some(batch), &mut decoded.frames);
             if let (Some(answer), Some(of)) = (answer, self.batches.get_mut(&batch)) {
-                of.answers.push(answer);
+                of.add(&answer);
             }
         }
         let of = self.batches.get_mut(&batch)?;
-        of.waiting -= 1;
-        if of.waiting > 0 {
+        of.all_taken();
+        if !of.is_complete() {
             return None;
         }
-        // A batch of notifications alone has no answer.
-        let answers = self.batches.remove(&batch)?.answers;
-        if answers.is_empty() { None } else { Some(Value::Array(answers)) }
+        let mut of = self.batches.remove(&batch)?;
+        self.entries -= of.entries();
+        of.take_text()
+    }
+
+    /// Puts a call back that had an answer.
+    fn restore(&mut self, number: u64, id: Value, batch: Option<u64>) {
+        self.by_id.insert(id.to_string(), number);
+        self.incoming.insert(number, Incoming { id, batch, subscription: None, is_accepted: false });
     }
 
     fn is_accepted(&self, id: u64) -> bool {
         self.incoming.get(&id).is_some_and(|call| call.is_accepted)
     }
 
-    fn item(&self, id: u64, key: &str, value: Value) -> Option<Value> {
+    fn item(&self, id: u64, key: &str, value: Value) -> Option<String> {
         let of = self.incoming.get(&id)?.subscription?;
         let method = self.subscriptions.get(of)?.notification.clone();
         Some(request(None, JsonRpcRequest::new(method, json!({ "subscription": id, key: value }))))
     }
 
-    fn fail(&mut self, id: u64, failure: JsonRpcError) -> Option<Value> {
+    fn fail(&mut self, id: u64, failure: JsonRpcError) -> Option<String> {
         let failure = serde_json::to_value(failure).unwrap_or_default();
         if self.is_accepted(id) {
             let ended = self.item(id, "error", failure);

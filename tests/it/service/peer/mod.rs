@@ -526,6 +526,17 @@ async fn calls_and_notifications_are_begun_at_the_other_end_in_the_order_in_whic
 }
 
 #[tokio::test]
+async fn a_call_in_the_place_of_a_dropped_one_is_written_after_the_notifications_before_it() {
+    let (mut caller, _near, mut far) = against_a_script(settings(), nobody_calls);
+    let dropped = caller.ready().await.unwrap().call(1);
+    caller.notify(2).unwrap();
+    drop(dropped);
+    let _third = caller.ready().await.unwrap().call(3);
+    assert_eq!(far.next().await.unwrap().unwrap(), Frame::Notification { request: 2 });
+    assert!(matches!(far.next().await.unwrap().unwrap(), Frame::Call { request: 3, .. }));
+}
+
+#[tokio::test]
 async fn a_call_does_not_wait_for_a_notification_whose_handler_waits() {
     let go = Arc::new(Notify::new());
     let gate = go.clone();
