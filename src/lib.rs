@@ -181,6 +181,10 @@ pub mod error;
 mod fingerprint;
 #[cfg(all(doc, any(not(doctest), feature = "full"), not(target_arch = "wasm32")))]
 pub mod guide;
+// The code of this page is the same for both targets, and `tests/run wasm` compiles it for this one.
+#[cfg(all(doctest, target_arch = "wasm32"))]
+#[doc = include_str!("../docs/guide/browser.md")]
+mod guide {}
 #[cfg(all(
     any(feature = "auth", feature = "client-address", feature = "limit", feature = "proxy-protocol"),
     not(target_arch = "wasm32")

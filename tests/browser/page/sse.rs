@@ -33,16 +33,16 @@ async fn a_session_carries_text_binary_and_pings_both_ways_up_to_4_mib() {
 }
 
 #[wasm_bindgen_test]
-async fn a_thousand_messages_each_way_over_posts_arrive_in_order() {
+async fn ten_thousand_messages_each_way_over_posts_arrive_in_order() {
     let (mut sink, mut stream) = open("/echo").await.into_split();
     let sending = async {
-        for number in 0..1000 {
+        for number in 0..10_000 {
             sink.feed(Message::text(number.to_string())).await.unwrap();
         }
         sink.flush().await.unwrap();
     };
     let receiving = async {
-        for number in 0..1000 {
+        for number in 0..10_000 {
             assert_eq!(stream.next().await.unwrap().unwrap(), Message::text(number.to_string()));
         }
     };
@@ -171,7 +171,7 @@ async fn a_thousand_sessions_leave_no_object_behind() {
     sleep(ms(200)).await;
     let objects = wasm_bindgen::externref_heap_live_count();
     let memory = core::arch::wasm32::memory_size(0);
-    for number in 0..1000 {
+    for number in 0..10_000 {
         live(number).await;
     }
     sleep(ms(200)).await;
