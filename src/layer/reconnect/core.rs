@@ -235,6 +235,12 @@ impl<Out> Core<Out> {
         })
     }
 
+    /// Returns whether an accepted message needs another connection: it was not sent, or the peer of a session below
+    /// has not acknowledged it.
+    pub(super) fn owes(&self) -> bool {
+        self.buffer.has_unsent() || self.held_below.as_ref().is_some_and(|session| session.count() > 0)
+    }
+
     /// Creates the error of the sink after the end.
     pub(super) fn ended(&self) -> Error {
         let what = match (self.outcome.cause(), self.lost_at_end) {

@@ -67,7 +67,8 @@
 //!
 //! `poll_next` waits for a connection and then for its messages. `poll_ready` waits while there is no connection,
 //! unless [`WhenLost::Keep`] has room. `poll_flush` waits for a connection as long as an accepted message is not sent;
-//! so does `poll_close`, which otherwise ends immediately. Nothing happens unless one of them is polled: not the first
+//! so does `poll_close`, also for a message that the peer of a session below has not acknowledged. Otherwise it ends
+//! immediately. Nothing happens unless one of them is polled: not the first
 //! attempt, not the end of a delay. A [`Driver`](crate::Driver) always polls.
 //!
 //! An attempt takes as long as the connector does. tower's `TimeoutLayer` below this layer bounds it.

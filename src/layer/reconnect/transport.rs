@@ -448,7 +448,7 @@ where
                     self.core.check_report()?;
                     return Poll::Ready(self.core.take_loss_at_end());
                 }
-                Phase::Idle | Phase::Waiting | Phase::Connecting if !self.core.buffer.has_unsent() => {
+                Phase::Idle | Phase::Waiting | Phase::Connecting if !self.core.owes() => {
                     self.close(Event::Close);
                 }
                 _ => {}

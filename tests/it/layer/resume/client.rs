@@ -315,6 +315,34 @@ async fn messages_of_a_session_that_is_closed_in_order_are_not_counted_as_lost()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_close_without_a_connection_waits_for_the_next_one_as_long_as_the_session_owes_messages() {
+    for when_lost in [WhenLost::Fail, WhenLost::Drop, WhenLost::Keep(Keep::messages())] {
+        let mut world = world(ResumeLayer::new(), SessionStore::new());
+        let layer = ReconnectLayer::new("ws://x/", Backoff::fixed(Duration::from_secs(1))).when_lost(when_lost);
+        let mut transport = layer.layer(world.client);
+        let handle = transport.handle();
+        transport.send(message(0)).await.unwrap();
+        let mut session = world.server.sessions.recv().await.unwrap();
+        take(&mut session, 0..1).await;
+        // Two are sent, and nobody has acknowledged them when the connection is lost.
+        for number in 1..3 {
+            transport.send(message(number)).await.unwrap();
+        }
+        world.faults.cut();
+        assert!(transport.next().now_or_never().is_none(), "the loss is noticed");
+        let closing = tokio::spawn(async move {
+            transport.close().await.unwrap();
+            transport
+        });
+        take(&mut session, 1..3).await;
+        assert!(session.next().await.is_none());
+        drop(session);
+        drop(closing.await.unwrap());
+        assert_eq!(handle.lost(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_that_a_failed_close_leaves_unacknowledged_are_counted_once_and_the_close_fails() {
     for when_lost in [WhenLost::Fail, WhenLost::Drop, WhenLost::Keep(Keep::messages())] {
         let mut world = world(ResumeLayer::new(), SessionStore::new());
