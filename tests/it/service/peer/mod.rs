@@ -1,5 +1,7 @@
 //! Calls in both directions over one transport.
 
+mod towers_layers;
+
 use std::{
     future::{pending, ready},
     num::NonZeroUsize,
