@@ -264,6 +264,12 @@ where
         self.slots.get(*self.order.front()?)?.answer.as_ref()
     }
 
+    /// Returns the tags of all that are in the order.
+    #[cfg(all(test, feature = "peer"))]
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &Tag> {
+        self.order.iter().filter_map(|index| self.slots.get(*index)?.tag.as_ref())
+    }
+
     /// Takes the next answer in order.
     pub(crate) fn pop(&mut self) -> Option<(Tag, Answer)> {
         let index = *self.order.front()?;

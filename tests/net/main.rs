@@ -15,6 +15,7 @@ mod handshake;
 mod http_layers;
 mod idle;
 mod peer;
+mod peer_under_fire;
 mod proxies;
 mod resume;
 mod sse;

@@ -4,6 +4,7 @@
 
 pub mod against_tungstenite;
 pub mod feed;
+pub mod fire;
 pub mod log;
 pub mod proxy;
 pub mod raw_webtransport;

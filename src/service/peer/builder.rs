@@ -8,9 +8,10 @@ use tower_service::Service;
 
 use super::{
     caller::{Caller, Shared},
-    future::Peer,
+    future::{Guard, Peer},
     handler::{IncomingCall, Reply},
     incoming::{IncomingLimits, WhenNotificationsFull},
+    make::MakePeer,
     protocol::Protocol,
 };
 use crate::{Transport, transport::close_deadline::CLOSE_WITHIN};
@@ -103,9 +104,74 @@ impl<P: Protocol> PeerBuilder<P> {
         S: Service<IncomingCall<P::InRequest>, Response = Reply<P::InResponse, St>, Error = P::Failure>,
         St: Stream<Item = Result<P::InResponse, P::Failure>>,
     {
+        let (caller, calls) = self.caller();
+        (caller, self.peer(transport, service, calls))
+    }
+
+    /// Creates the peer of a session whose service is made for it by `make`, and the handle that makes calls to the other
+    /// end. `target` makes the argument of `make` of this handle and any value that distinguishes sessions: an address,
+    /// the parts of the handshake request, or nothing. So a service can call its own caller back.
+    ///
+    /// The peer waits for `make` to be ready and for the service, and reads nothing meanwhile. Calls of this end wait.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tower::{ServiceExt, service_fn};
+    /// use tower_transport::{Error, channel, service::peer::{Caller, Frames, PeerBuilder, unary}};
+    ///
+    /// type Wire = Frames<String, String, String>;
+    /// // Greets by a name that the session has, after it has asked the other end for the salutation.
+    /// let make = service_fn(async |(caller, name): (Caller<Wire>, &'static str)| {
+    ///     Ok::<_, Error>(unary(service_fn(move |_: String| {
+    ///         let caller = caller.clone();
+    ///         async move {
+    ///             let salutation = caller.oneshot(String::new()).await.map_err(|error| error.to_string())?;
+    ///             Ok(format!("{salutation}, {name}"))
+    ///         }
+    ///     })))
+    /// });
+    /// let (here, there) = channel(8);
+    /// let (_, peer) = PeerBuilder::new(Wire::new()).build_with(there, make, |caller| (caller, "Ada"));
+    /// tokio::spawn(peer);
+    /// let salutation = service_fn(async |_: String| Ok::<_, String>("Good morning".to_owned()));
+    /// let (caller, peer) = PeerBuilder::new(Wire::new()).build(here, unary(salutation));
+    /// tokio::spawn(peer);
+    /// assert_eq!(caller.oneshot(String::new()).await.unwrap(), "Good morning, Ada");
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The future completes with the error of `make`, which also ends the calls of this end, or as a [`Peer`] does.
+    #[allow(clippy::type_complexity, reason = "a pair, as `build` returns it")]
+    pub fn build_with<T, M, Target, S, St>(
+        self,
+        transport: T,
+        make: M,
+        target: impl FnOnce(Caller<P>) -> Target,
+    ) -> (Caller<P>, MakePeer<T, P, M, Target, S, St>)
+    where
+        T: Transport<P::Out, In = P::In>,
+        M: Service<Target, Response = S>,
+        S: Service<IncomingCall<P::InRequest>, Response = Reply<P::InResponse, St>, Error = P::Failure>,
+        St: Stream<Item = Result<P::InResponse, P::Failure>>,
+    {
+        let (caller, calls) = self.caller();
+        let target = target(caller.clone());
+        (caller, MakePeer::new(make, target, transport, self, calls))
+    }
+
+    pub(super) fn caller(&self) -> (Caller<P>, Guard<P>) {
         let shared = Shared::new(self.max_calls.get(), self.outgoing_notifications, self.incoming.window);
-        let caller = Caller::new(shared.clone());
-        let peer = Peer::new(transport, service, self.protocol, self.incoming, self.close_within, shared);
-        (caller, peer)
+        (Caller::new(shared.clone()), Guard(shared))
+    }
+
+    pub(super) fn peer<T, S, St>(self, transport: T, service: S, calls: Guard<P>) -> Peer<T, P, S, St>
+    where
+        T: Transport<P::Out, In = P::In>,
+        S: Service<IncomingCall<P::InRequest>, Response = Reply<P::InResponse, St>, Error = P::Failure>,
+        St: Stream<Item = Result<P::InResponse, P::Failure>>,
+    {
+        Peer::new(transport, service, self.protocol, self.incoming, self.close_within, calls)
     }
 }

@@ -3,26 +3,26 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::{
     error::CallError,
+    fate::{Outcome, Polled, Room},
     frame::CallOptions,
-    outgoing::{KEPT, Left, Outcome, Outgoing, Polled, Room, milliseconds},
+    outgoing::{KEPT, Left, Outgoing, milliseconds},
+    places::Place,
     protocol::Protocol,
     requests::Grants,
 };
 use crate::{
     Error,
     sync::{Mutex, MutexGuard},
-    threads::dyn_shared,
     transport::wakers::poll_prepared,
 };
 
@@ -31,7 +31,6 @@ pub(super) struct Shared<P: Protocol> {
     state: Mutex<State<P>>,
     /// Wakes the future.
     pub(super) grants: Arc<Grants>,
-    places: Arc<Semaphore>,
     max_notifications: usize,
     window: u32,
 }
@@ -54,7 +53,6 @@ impl<P: Protocol> Shared<P> {
                 ended: None,
             }),
             grants: Arc::default(),
-            places: Arc::new(Semaphore::new(max_calls)),
             max_notifications,
             window,
         })
@@ -97,14 +95,17 @@ impl<P: Protocol> Shared<P> {
             state.outgoing.take_notifications()
         };
         drop(notifications);
-        self.places.close();
+        loop {
+            let waiter = self.lock().outgoing.places.dissolve();
+            match waiter {
+                Some(waiter) => waiter.wake(),
+                None => break,
+            }
+        }
         self.fail(error, true);
         self.wake_each(Outgoing::forget_next);
     }
 }
-
-/// The future of a place among the calls in flight.
-type Acquire = Pin<Box<dyn_shared!(Future<Output = Result<OwnedSemaphorePermit, AcquireError>>)>>;
 
 /// Makes calls to the other end of a [`Peer`](super::Peer). It is a cloneable `Service` of single answers;
 /// [`stream`](Self::stream) makes calls with many requests or answers.
@@ -133,12 +134,6 @@ pub struct Caller<P: Protocol> {
     place: Place,
     timeout: Option<Duration>,
     traceparent: Option<String>,
-}
-
-enum Place {
-    None,
-    Waiting(Acquire),
-    Reserved(OwnedSemaphorePermit),
 }
 
 impl<P: Protocol> Caller<P> {
@@ -227,42 +222,47 @@ impl<P: Protocol> Caller<P> {
     }
 
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CallError<P::Failure>>> {
-        loop {
-            let acquired = match &mut self.place {
-                Place::Reserved(_) => return Poll::Ready(Ok(())),
-                Place::None => match self.shared.places.clone().try_acquire_owned() {
-                    Ok(permit) => Ok(permit),
-                    Err(_) => {
-                        self.place = Place::Waiting(Box::pin(self.shared.places.clone().acquire_owned()));
-                        continue;
-                    }
-                },
-                Place::Waiting(acquire) => ready!(acquire.as_mut().poll(cx)),
-            };
-            self.place = match acquired {
-                Ok(permit) => Place::Reserved(permit),
-                Err(_) => {
-                    self.place = Place::None;
-                    let ended = self.shared.lock().ended.clone().unwrap_or_else(shutting_down);
-                    return Poll::Ready(Err(CallError::Unanswered(ended.into_unsent())));
-                }
-            };
+        let Self { shared, place, .. } = self;
+        let reserved = ready!(poll_prepared(cx, |prepared| {
+            let mut state = shared.lock();
+            if let Some(ended) = &state.ended {
+                return Some(Err(ended.clone()));
+            }
+            state.outgoing.places.poll(place, prepared).map(Ok)
+        }));
+        Poll::Ready(match reserved {
+            Ok(_waker) => Ok(()),
+            Err(ended) => {
+                self.leave();
+                Err(CallError::Unanswered(ended.into_unsent()))
+            }
+        })
+    }
+
+    /// Gives up the place, or the wait for one.
+    fn leave(&mut self) {
+        let place = std::mem::replace(&mut self.place, Place::None);
+        if place != Place::None {
+            let (next, _own) = self.shared.lock().outgoing.places.leave(place);
+            next.into_iter().for_each(Waker::wake);
         }
     }
 
     fn begin(&mut self, request: P::Request, mut options: CallOptions) -> Result<usize, Error> {
-        let Place::Reserved(permit) = std::mem::replace(&mut self.place, Place::None) else {
+        if self.place != Place::Reserved {
             return Err(Error::other("called without a place; wait for poll_ready before each call").into_unsent());
-        };
+        }
         options.timeout_ms = self.timeout.map(milliseconds);
         options.traceparent.clone_from(&self.traceparent);
         let mut state = self.shared.lock();
         if state.ended.is_some() || state.is_shutting_down {
             let error = state.ended.clone().unwrap_or_else(shutting_down);
             drop(state);
+            self.leave();
             return Err(error.into_unsent());
         }
-        let (key, id) = state.outgoing.begin(request, options, permit);
+        self.place = Place::None;
+        let (key, id) = state.outgoing.begin(request, options);
         if let Some(time) = self.timeout {
             let State { outgoing, timed, .. } = &mut *state;
             // Of calls that were dropped before the peer's future ran.
@@ -295,6 +295,12 @@ impl<P: Protocol> Service<P::Request> for Caller<P> {
             Ok(key) => Call { shared: Some(self.shared.clone()), key, refused: None },
             Err(error) => Call { shared: None, key: 0, refused: Some(error) },
         }
+    }
+}
+
+impl<P: Protocol> Drop for Caller<P> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -431,6 +437,12 @@ impl<P: Protocol> Stream for CallStream<P> {
 }
 
 impl<P: Protocol> CallStream<P> {
+    /// Returns the number of the call.
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.key.map_or(0, |key| self.shared.lock().outgoing.number(key))
+    }
+
     fn over() -> CallError<P::Failure> {
         CallError::Unanswered(Error::closed("the call takes no more requests: it is over, or its requests have ended"))
     }

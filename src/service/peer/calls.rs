@@ -15,10 +15,10 @@ use super::{
     caller::Shared,
     deadlines::{Deadlines, Timed},
     error::CallError,
+    fate::{Fate, Outcome},
     frame::{Frame, Rejection},
     handler::{IncomingCall, Reply},
     incoming::{Incoming, IncomingLimits, Violation},
-    outgoing::{Fate, Outcome},
     protocol::{InFrame, OutFrame, Protocol},
 };
 use crate::{
@@ -39,6 +39,8 @@ where
     deadlines: Deadlines,
     /// The calls of this end with a time limit whose deadline is not set: empty between two polls.
     timed: Vec<(usize, u64, Duration)>,
+    /// Whether this end shuts down, as of the last look.
+    pub(super) is_shutting_down: bool,
     /// Whether answers are looked at before this end's own calls: they take turns.
     answers_first: bool,
     /// The calls of this end.
@@ -57,6 +59,7 @@ where
             rejections: VecDeque::new(),
             deadlines: Deadlines::default(),
             timed: Vec::new(),
+            is_shutting_down: false,
             answers_first: true,
             shared,
         }
@@ -65,6 +68,17 @@ where
     /// Returns how many calls of the other end are in flight.
     pub(super) fn incoming(&self) -> usize {
         self.incoming.len()
+    }
+
+    /// Returns the order of all frames that wait.
+    #[cfg(test)]
+    pub(super) fn order(&self) -> String {
+        format!("{:?} {:?} {}", self.shared.lock().outgoing.order(), self.incoming.order(), self.answers_first)
+    }
+
+    /// Returns whether a notification waits that the service can handle now.
+    pub(super) fn can_notify(&self) -> bool {
+        self.incoming.can_notify()
     }
 
     /// Returns how many rejections are not written.
@@ -91,10 +105,13 @@ where
         self.shared.end(error);
     }
 
-    /// Ends the calls whose time is over. Returns whether there were any.
-    pub(super) fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Ends the calls whose time is over, and looks whether this end shuts down.
+    pub(super) fn poll_deadlines(&mut self, cx: &mut Context<'_>) {
+        let mut state = self.shared.lock();
+        self.is_shutting_down = state.is_shutting_down;
         // The two vectors change places, so neither is allocated again.
-        std::mem::swap(&mut self.timed, &mut self.shared.lock().timed);
+        std::mem::swap(&mut self.timed, &mut state.timed);
+        drop(state);
         if !self.timed.is_empty() && !rt::has_timers() {
             for (key, _, _) in self.timed.drain(..) {
                 let error = Error::config(
@@ -115,9 +132,7 @@ where
                 }
             }
         }
-        let mut expired = false;
         while let Poll::Ready(call) = self.deadlines.poll(cx) {
-            expired = true;
             match call {
                 Timed::Outgoing(key, id) => {
                     let left = self.shared.lock().outgoing.time_out(key, id);
@@ -131,20 +146,19 @@ where
                 }
             }
         }
-        expired
     }
 
-    /// Polls the handlers, and calls the service with what waits. Returns whether anything happened.
+    /// Polls the handlers, and calls the service with what waits.
     ///
     /// # Errors
     ///
     /// The error of the service's `poll_ready`.
-    pub(super) fn poll_handlers<S>(&mut self, service: &mut S, cx: &mut Context<'_>) -> Result<bool, P::Failure>
+    pub(super) fn poll_handlers<S>(&mut self, service: &mut S, cx: &mut Context<'_>) -> Result<(), P::Failure>
     where
         S: Service<IncomingCall<P::InRequest>, Future = Fut, Response = Reply<P::InResponse, St>, Error = P::Failure>,
     {
-        let polled = self.incoming.poll(cx);
-        Ok(self.incoming.start(service, cx)? || polled)
+        self.incoming.poll(cx);
+        self.incoming.start(service, cx)
     }
 
     /// Returns the next frame to write, if any. `None` also if something finished that has no frame.

@@ -51,8 +51,15 @@ enum Phase {
     Closing(Result<(), Error>, Option<CloseFrame>),
 }
 
+/// Whether a direction has to be looked at again in the same poll.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Done,
+    Again,
+}
+
 /// Fails the calls of all handles when the future is dropped.
-struct Guard<P: Protocol>(Arc<Shared<P>>);
+pub(super) struct Guard<P: Protocol>(pub(super) Arc<Shared<P>>);
 
 impl<P: Protocol> Drop for Guard<P> {
     fn drop(&mut self) {
@@ -126,28 +133,32 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.shared.0.grants.peer.register(cx.waker());
-        let mut budget = BUDGET;
+        // One for each direction, so that neither uses up the turns of the other.
+        let (mut reads, mut writes) = (BUDGET, BUDGET);
         let mark = Mark::now();
         loop {
             if let Phase::Closing(..) = self.phase {
                 return self.poll_close(cx);
             }
-            let expired = self.as_mut().project().calls.poll_deadlines(cx);
-            let handled = self.as_mut().poll_handlers(cx);
-            let wrote = match self.as_mut().write(cx, &mut budget) {
-                Ok(wrote) => wrote,
-                Err(error) => return Poll::Ready(self.failed(error)),
-            };
-            let read = match self.as_mut().read(cx, &mut budget) {
+            let read = match self.as_mut().read(cx, &mut reads) {
                 Ok(read) => read,
                 Err(error) => return Poll::Ready(self.failed(error)),
             };
-            if !expired && !handled && !wrote && !read {
+            // A call whose time is over when it comes is not begun.
+            self.as_mut().project().calls.poll_deadlines(cx);
+            self.as_mut().poll_handlers(cx);
+            let wrote = match self.as_mut().write(cx, &mut writes) {
+                Ok(wrote) => wrote,
+                Err(error) => return Poll::Ready(self.failed(error)),
+            };
+            if reads == 0 || writes == 0 {
+                cx.waker().wake_by_ref();
                 break;
             }
-            budget = budget.saturating_sub(1);
-            if budget == 0 {
-                cx.waker().wake_by_ref();
+            // Usually one turn does it all: what came is handled, and answered. A second one is for what waits until
+            // something is written, for a connection that was lost, and for the close.
+            let is_closing = matches!(self.phase, Phase::Closing(..));
+            if !(is_closing || read == Progress::Again || wrote == Progress::Again) {
                 break;
             }
         }
@@ -171,38 +182,34 @@ where
         protocol: P,
         limits: IncomingLimits,
         close_within: Duration,
-        shared: Arc<Shared<P>>,
+        shared: Guard<P>,
     ) -> Self {
         Self {
             transport,
             service,
             protocol,
             decoded: Decoded::new(),
-            calls: Calls::new(limits, shared.clone()),
+            calls: Calls::new(limits, shared.0.clone()),
             phase: Phase::Serving,
             is_dirty: false,
             is_drained: false,
             deadline: CloseDeadline::new(close_within),
-            shared: Guard(shared),
+            shared,
         }
     }
 
-    /// Polls the handlers, and calls the service with what waits. Returns whether anything happened.
-    fn poll_handlers(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+    /// Polls the handlers, and calls the service with what waits.
+    fn poll_handlers(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.as_mut().project();
-        match this.calls.poll_handlers(this.service, cx) {
-            Ok(has_happened) => has_happened,
-            Err(_failure) => {
-                let error = Error::other("the service of the peer will never be ready: its poll_ready failed");
-                self.close_with(CloseCode::INTERNAL, "the service failed", error);
-                true
-            }
+        if let Err(_failure) = this.calls.poll_handlers(this.service, cx) {
+            let error = Error::other("the service of the peer will never be ready: its poll_ready failed");
+            self.close_with(CloseCode::INTERNAL, "the service failed", error);
         }
     }
 
-    /// Hands frames to the transport as long as it takes them. Returns whether it took any.
-    fn write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
-        let mut wrote = false;
+    /// Hands frames to the transport as long as it takes them.
+    fn write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<Progress, Error> {
+        let mut progress = Progress::Done;
         while *budget > 0 {
             let has_reply = !self.decoded.replies.is_empty();
             if !has_reply && !self.as_mut().project().calls.has_frame() {
@@ -212,7 +219,7 @@ where
             let ready = self.as_mut().project().transport.poll_ready(cx).map_err(Into::into);
             if mark.has_lost() {
                 self.as_mut().lost();
-                return Ok(true);
+                return Ok(Progress::Again);
             }
             match ready {
                 Poll::Pending => break,
@@ -220,7 +227,7 @@ where
                 Poll::Ready(Err(error)) if error.is_rejection() && !error.is_closed() => {
                     let error = error.context("a frame was rejected after the transport had accepted it");
                     self.as_mut().close_with(CloseCode::INTERNAL, "a frame was lost", error);
-                    return Ok(true);
+                    return Ok(Progress::Again);
                 }
                 Poll::Ready(Err(error)) if error.is_rejection() => {
                     cx.waker().wake_by_ref();
@@ -229,10 +236,19 @@ where
                 Poll::Ready(ready) => ready?,
             }
             *budget -= 1;
-            wrote = true;
+            let was_full = self.is_full();
             self.as_mut().write_next()?;
+            // The reading has room again, or the notification before is done.
+            if was_full || self.calls.can_notify() {
+                progress = Progress::Again;
+            }
         }
-        Ok(wrote)
+        Ok(progress)
+    }
+
+    /// Returns whether so much waits for a peer that does not read what it is told that no more of it is read.
+    fn is_full(&self) -> bool {
+        self.calls.rejections() >= REJECTIONS || self.decoded.replies.len() >= REPLIES
     }
 
     /// Hands one message to the transport, which is ready.
@@ -272,19 +288,17 @@ where
         Ok(())
     }
 
-    /// Takes what the other end sends. Returns whether there was anything.
-    fn read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<bool, Error> {
-        let mut has_read = false;
+    /// Takes what the other end sends.
+    fn read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, budget: &mut usize) -> Result<Progress, Error> {
+        let mut progress = Progress::Done;
         while *budget > 0 {
             if matches!(self.phase, Phase::Closing(..)) {
-                return Ok(true);
+                return Ok(Progress::Again);
             }
-            // Of a peer that does not read what it is told, no more is read.
-            if self.calls.rejections() >= REJECTIONS || self.decoded.replies.len() >= REPLIES {
+            if self.is_full() {
                 break;
             }
             if self.as_mut().take_frame() {
-                has_read = true;
                 *budget -= 1;
                 continue;
             }
@@ -294,39 +308,41 @@ where
             let polled = signal::holding(|| this.transport.poll_next(cx)).map_err(Into::into);
             if mark.has_lost() {
                 self.as_mut().lost();
+                progress = Progress::Again;
             }
             if mark.has_drained() {
                 let this = self.as_mut().project();
                 *this.is_drained = true;
                 this.calls.shared.lock().is_shutting_down = true;
+                this.calls.is_shutting_down = true;
             }
             let message = match polled {
                 Poll::Pending => break,
                 Poll::Ready(None) => {
                     self.project().phase.close(Ok(()), None);
-                    return Ok(true);
+                    return Ok(Progress::Again);
                 }
                 // The loss of a connection is dealt with above.
                 Poll::Ready(Some(Err(error))) if error.is_rejection() && error.is_closed() => {
-                    has_read = true;
                     *budget -= 1;
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) if error.is_rejection() => {
                     let error = error.context("a message of the other end could not be read, which ended the peer");
                     self.close_with(CloseCode::PROTOCOL, "a message could not be read", error);
-                    return Ok(true);
+                    return Ok(Progress::Again);
                 }
                 Poll::Ready(Some(message)) => message?,
             };
-            has_read = true;
+            *budget -= 1;
             let this = self.as_mut().project();
             if let Err(error) = this.protocol.decode(message, this.decoded) {
                 self.close_with(CloseCode::PROTOCOL, "a message breaks the protocol of calls", error);
-                return Ok(true);
+                return Ok(Progress::Again);
             }
+            self.as_mut().take_frame();
         }
-        Ok(has_read)
+        Ok(progress)
     }
 
     /// Takes one frame that was decoded. Returns whether there was one.
@@ -368,9 +384,8 @@ where
     /// Moves on to the close once a peer that shuts down has nothing left to do.
     fn poll_drained(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mark: Mark) -> Poll<Result<(), Error>> {
         let this = self.as_mut().project();
-        let is_shutting_down = this.calls.shared.lock().is_shutting_down;
         match this.phase {
-            Phase::Serving if is_shutting_down => {
+            Phase::Serving if this.calls.is_shutting_down => {
                 *this.phase = Phase::Draining;
                 // Calls that had come before are still answered.
                 cx.waker().wake_by_ref();

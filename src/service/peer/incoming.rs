@@ -44,6 +44,8 @@ where
     granting: List<u64>,
     /// The calls that handlers have earned credit for, on their way into `granting`: empty between two polls.
     earned: Vec<u64>,
+    /// How many calls have further requests.
+    with_requests: usize,
     /// The notifications that wait, each with how many calls had arrived before it.
     notifications: VecDeque<(u64, Req)>,
     /// Whether a notification is being handled. They are handled one after another, in their order.
@@ -132,6 +134,7 @@ where
             waiting: List::new(),
             granting: List::new(),
             earned: Vec::new(),
+            with_requests: 0,
             notifications: VecDeque::new(),
             is_notifying: false,
             limits,
@@ -143,6 +146,14 @@ where
     /// Returns how many calls are not answered.
     pub(super) fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Returns the calls with credit to tell and those with an answer to write, in their order.
+    #[cfg(test)]
+    pub(super) fn order(&self) -> (Vec<u64>, Vec<u64>) {
+        let granting = std::iter::successors(self.granting.first(), |key| self.granting.next(*key));
+        let answers = self.running.tags().filter_map(|tag| if let Tag::Call(id) = tag { Some(*id) } else { None });
+        (granting.filter_map(|key| self.granting.get(key).copied()).collect(), answers.collect())
     }
 
     /// Returns whether nothing is left to do for the other end.
@@ -168,6 +179,7 @@ where
         let Entry::Vacant(vacant) = self.calls.entry(id) else {
             return Err(Violation::new("the number of a call that is in flight was used again"));
         };
+        self.with_requests += usize::from(options.has_more);
         let (requests, queue, initial) = if options.has_more {
             let (requests, queue) = Requests::new(id, self.limits.window, self.grants.clone());
             (requests, Some(queue), self.limits.window)
@@ -239,7 +251,7 @@ where
         };
         call.credit = credit;
         if let Some(stream) = call.parked.take_if(|_| credit > 0) {
-            self.run(id, stream);
+            Self::go_on(&mut self.running, id, call, stream);
         }
         Ok(())
     }
@@ -291,6 +303,7 @@ where
 
     fn remove(&mut self, id: u64) -> Option<Handled<Req, St>> {
         let call = self.calls.remove(&id)?;
+        self.with_requests -= usize::from(call.queue.is_some());
         if let Some(key) = call.granting {
             self.granting.remove(key);
         }
@@ -307,31 +320,29 @@ where
         self.running.clear();
         self.waiting = List::new();
         self.granting = List::new();
+        self.with_requests = 0;
         self.notifications.clear();
         self.is_notifying = false;
     }
 
-    /// Calls the service with what waits for it, in the order in which it came, and polls each handler once. Returns
-    /// whether it was called.
+    /// Calls the service with what waits for it, in the order in which it came, and polls each handler once.
     ///
     /// A call does not wait for the handler of a notification: this handler may wait for a call that comes later. A
     /// handler that needs no second poll is done before what comes after it begins, and that is the order which
     /// protocols such as LSP rely on.
-    pub(super) fn start<S>(&mut self, service: &mut S, cx: &mut Context<'_>) -> Result<bool, F>
+    pub(super) fn start<S>(&mut self, service: &mut S, cx: &mut Context<'_>) -> Result<(), F>
     where
         S: Service<IncomingCall<Req>, Future = Fut, Error = F, Response = Reply<Res, St>>,
     {
-        let mut has_called = false;
         loop {
-            let goes_first = !self.is_notifying && self.notification_is_next();
+            let goes_first = self.can_notify() && self.notification_is_next();
             if !goes_first && self.waiting.first().is_none() {
-                return Ok(has_called);
+                return Ok(());
             }
             match service.poll_ready(cx) {
-                Poll::Pending => return Ok(has_called),
+                Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready?,
             }
-            has_called = true;
             if goes_first && let Some((_, request)) = self.notifications.pop_front() {
                 self.handle_notification(service, request);
             } else if let Some((id, call)) = self.waiting.first().and_then(|key| self.waiting.remove(key)) {
@@ -342,6 +353,11 @@ where
                 let Ok(()) = self.running.poll_future(slot);
             }
         }
+    }
+
+    /// Returns whether a notification waits, and none is being handled.
+    pub(super) fn can_notify(&self) -> bool {
+        !self.is_notifying && !self.notifications.is_empty()
     }
 
     /// Returns whether the next notification arrived before the next call.
@@ -364,19 +380,12 @@ where
         self.is_notifying = !self.running.discard_newest(slot);
     }
 
-    fn run(&mut self, id: u64, stream: Pin<Box<St>>) {
-        let slot = self.running.insert(Tag::Call(id), Task::Next { stream: Some(stream) });
-        if let Some(call) = self.calls.get_mut(&id) {
-            call.slot = Some(slot);
+    /// Polls the tasks that were woken.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) {
+        let Ok(_) = self.running.poll(cx);
+        if self.with_requests > 0 {
+            self.collect_grants();
         }
-        let Ok(()) = self.running.poll_future(slot);
-    }
-
-    /// Polls the tasks that were woken. Returns whether there were any.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> bool {
-        let Ok(polled) = self.running.poll(cx);
-        self.collect_grants();
-        polled
     }
 
     /// Returns whether there is an answer to send.
@@ -396,13 +405,14 @@ where
         let is_stream = call.is_stream;
         let frame = match event {
             Event::Replied(Ok(Reply::Stream(stream))) if is_stream => {
-                self.go_on(id, Box::pin(stream));
+                let stream = Box::pin(stream);
+                Self::go_on(&mut self.running, id, call, stream);
                 return Some(Frame::Accepted { id });
             }
             Event::Next(Some(Ok(answer)), stream) => {
                 // A protocol without credit gives all of it at once.
                 call.credit -= u32::from(call.credit != u32::MAX);
-                self.go_on(id, stream);
+                Self::go_on(&mut self.running, id, call, stream);
                 return Some(Frame::Item { id, answer });
             }
             Event::Replied(Ok(Reply::One(answer))) => Frame::Answer { id, answer: Some(answer) },
@@ -416,12 +426,19 @@ where
     }
 
     /// Goes on with a stream, or parks it until there is credit.
-    fn go_on(&mut self, id: u64, stream: Pin<Box<St>>) {
-        match self.calls.get_mut(&id) {
-            Some(call) if call.credit == 0 => call.parked = Some(stream),
-            Some(_) => self.run(id, stream),
-            None => {}
+    fn go_on(
+        running: &mut InFlight<Task<Fut, St>, Tag, Event<Res, F, St>>,
+        id: u64,
+        call: &mut Handled<Req, St>,
+        stream: Pin<Box<St>>,
+    ) {
+        if call.credit == 0 {
+            call.parked = Some(stream);
+            return;
         }
+        let slot = running.insert(Tag::Call(id), Task::Next { stream: Some(stream) });
+        call.slot = Some(slot);
+        let Ok(()) = running.poll_future(slot);
     }
 
     fn finish(&mut self, id: u64) {

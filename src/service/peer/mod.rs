@@ -112,8 +112,11 @@
 mod builder;
 mod caller;
 mod calls;
+#[cfg(test)]
+mod credit_model;
 mod deadlines;
 mod error;
+mod fate;
 mod frame;
 mod future;
 mod handler;
@@ -121,7 +124,9 @@ mod incoming;
 #[cfg(feature = "json")]
 #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
 pub mod json_rpc;
+mod make;
 mod outgoing;
+mod places;
 mod protocol;
 mod requests;
 mod window;
@@ -134,6 +139,7 @@ pub use self::{
     future::Peer,
     handler::{IncomingCall, NoStream, Reply, Unary, UnaryFuture, unary},
     incoming::WhenNotificationsFull,
+    make::MakePeer,
     protocol::{Decoded, Frames, InFrame, OutFrame, Protocol},
     requests::Requests,
 };

@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, task::Waker, time::Duration};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
     error::CallError,
+    fate::{Fate, Outcome, Polled, Room},
     frame::{CallOptions, Frame},
+    places::Places,
     window::Window,
 };
 use crate::{Error, rt::Instant, service::list::List, transport::wakers::PreparedWaker};
@@ -34,6 +34,8 @@ pub(super) struct Outgoing<Req, Res, F> {
     key_bits: u32,
     issued: u64,
     len: usize,
+    /// Each call has one until it is removed.
+    pub(super) places: Places,
 }
 
 /// The number of entries that are kept without looking whether they are still needed.
@@ -69,8 +71,6 @@ struct Call<Req, Res, F> {
     outcome: Option<Outcome<Res, F>>,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// Its place among the calls in flight.
-    _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,24 +80,23 @@ enum Requests {
     Ended,
 }
 
-/// The end of a call: a single answer, the end of a stream, or the failure.
-pub(super) type Outcome<Res, F> = Result<Option<Res>, CallError<F>>;
-
 /// The rest of a call, to be woken and dropped by the caller without a lock.
 #[must_use = "wake and drop it without a lock"]
 pub(super) struct Left<Req, Res, F> {
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Of the handle that got the place of the call.
+    next: Option<Waker>,
     _request: Option<Req>,
     _call: Option<Call<Req, Res, F>>,
 }
 
 impl<Req, Res, F> Left<Req, Res, F> {
-    const NONE: Self = Self { reader: None, writer: None, _request: None, _call: None };
+    const NONE: Self = Self { reader: None, writer: None, next: None, _request: None, _call: None };
 
     pub(super) fn wake(self) {
-        let Self { reader, writer, .. } = self;
-        reader.into_iter().chain(writer).for_each(Waker::wake);
+        let Self { reader, writer, next, .. } = self;
+        reader.into_iter().chain(writer).chain(next).for_each(Waker::wake);
     }
 }
 
@@ -106,24 +105,6 @@ type Ended<Req, Res, F> = (Outcome<Res, F>, Left<Req, Res, F>);
 
 /// A frame to write, and what is left of a call that it ends.
 type Written<Req, Res, InRes, F> = (Frame<Req, InRes, F>, Left<Req, Res, F>);
-
-/// The fate of a frame of the peer.
-#[allow(clippy::large_enum_variant, reason = "taken apart at once; a box would be an allocation for each answer")]
-pub(super) enum Fate<Req, Res, F> {
-    Taken(Left<Req, Res, F>),
-    /// The call is over or was never made, and the contents are returned.
-    Unknown,
-    /// The peer sends more than it may.
-    Violation,
-}
-
-/// The result of a handle's look for room for a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
-    Free,
-    /// The call is over, or its requests have ended.
-    Over,
-}
 
 /// Returns a time as it is on the wire. Less than a millisecond counts as one, since 0 would end the call on arrival.
 pub(super) fn milliseconds(time: Duration) -> u64 {
@@ -134,7 +115,15 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
     /// Creates room for at most `limit` calls at a time.
     pub(super) fn new(limit: usize) -> Self {
         let key_bits = (usize::BITS - limit.saturating_sub(1).leading_zeros()).min(32);
-        Self { calls: List::new(), due: VecDeque::new(), notifications: VecDeque::new(), key_bits, issued: 0, len: 0 }
+        Self {
+            calls: List::new(),
+            due: VecDeque::new(),
+            notifications: VecDeque::new(),
+            key_bits,
+            issued: 0,
+            len: 0,
+            places: Places::new(limit),
+        }
     }
 
     /// Returns how many calls are in flight.
@@ -147,12 +136,28 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         self.calls.first().is_some()
     }
 
+    /// Returns the number of a call.
+    #[cfg(test)]
+    pub(super) fn number(&self, key: usize) -> u64 {
+        self.calls.get(key).map_or(0, |call| call.id)
+    }
+
+    /// Returns the calls that have a frame to write, in their order.
+    #[cfg(test)]
+    pub(super) fn order(&self) -> Vec<u64> {
+        let due = self.due.iter().filter_map(|due| match due {
+            Due::Call(_, id) => Some(*id),
+            Due::Notification => None,
+        });
+        due.collect()
+    }
+
     pub(super) fn has_due(&self) -> bool {
         !self.due.is_empty()
     }
 
-    /// Begins a call. Returns its key.
-    pub(super) fn begin(&mut self, request: Req, options: CallOptions, permit: OwnedSemaphorePermit) -> (usize, u64) {
+    /// Begins a call that has a place. Returns its key and number.
+    pub(super) fn begin(&mut self, request: Req, options: CallOptions) -> (usize, u64) {
         let requests = if options.has_more { Requests::Open } else { Requests::Ended };
         let key = self.calls.push_back(Call {
             id: 0,
@@ -169,7 +174,6 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
             outcome: None,
             reader: None,
             writer: None,
-            _permit: permit,
         });
         self.issued += 1;
         self.len += 1;
@@ -270,9 +274,9 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
     }
 
     fn remove(&mut self, key: usize) -> Left<Req, Res, F> {
-        let call = self.calls.remove(key);
-        self.len -= usize::from(call.is_some());
-        Left { _call: call, ..Left::NONE }
+        let Some(call) = self.calls.remove(key) else { return Left::NONE };
+        self.len -= 1;
+        Left { next: self.places.release(), _call: Some(call), ..Left::NONE }
     }
 
     fn key(&self, id: u64) -> Option<usize> {
@@ -314,7 +318,7 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         call.outcome = Some(outcome);
         call.requests = Requests::Ended;
         let request = call.next.take().or_else(|| call.unsent.take().map(|(request, _)| request));
-        let left = Left { reader: call.reader.take(), writer: call.writer.take(), _request: request, _call: None };
+        let left = Left { reader: call.reader.take(), writer: call.writer.take(), _request: request, ..Left::NONE };
         // Out of the order, which is that of the calls without an outcome. Its handle has the key.
         self.calls.unlink(key);
         Ok(left)
@@ -487,11 +491,4 @@ impl<Req, Res, F> Outgoing<Req, Res, F> {
         self.mark_due(key);
         (left, true)
     }
-}
-
-/// The next thing that a handle reads.
-#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
-pub(super) enum Polled<Req, Res, F> {
-    Item(Res, bool),
-    Over(Outcome<Res, F>, Left<Req, Res, F>),
 }

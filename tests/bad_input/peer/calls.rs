@@ -41,7 +41,7 @@ fn victim(settings: PeerBuilder<Wire>) -> Victim<Wire> {
     })
 }
 
-/// What came for a call while others waited.
+/// Returns how many answers a call has, among all frames that wait.
 fn answered(victim: &mut Victim<Wire>, id: u64) -> usize {
     let frames = victim.received();
     frames.iter().filter(|frame| matches!(frame, Frame::Answer { id: of, .. } if *of == id)).count()

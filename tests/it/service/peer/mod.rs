@@ -1,6 +1,7 @@
 //! Calls in both directions over one transport.
 
 mod towers_layers;
+mod under_fire;
 
 use std::{
     future::{pending, ready},
@@ -16,12 +17,12 @@ use std::{
 
 use futures_util::{FutureExt, SinkExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio::{sync::Notify, task::JoinHandle};
-use tower::{Service, ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn, timeout::TimeoutLayer};
 use tower_transport::{
     Channel, Error, TransportExt, channel,
     service::peer::{
         CallError, CallOptions, Caller, Frame, Frames, IncomingCall, PeerBuilder, Rejection, Reply,
-        WhenNotificationsFull,
+        WhenNotificationsFull, unary,
     },
 };
 
@@ -408,6 +409,51 @@ async fn a_caller_waits_for_a_place_in_flight() {
     settle().await;
     drop(first);
     other.ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_place_goes_to_the_handle_that_waits_longest_and_passes_on_when_that_one_is_dropped() {
+    let limit = NonZeroUsize::new(1).unwrap();
+    let (caller, _near, _far) = against_a_script(settings().max_calls(limit), nobody_calls);
+    let mut first = caller.clone();
+    assert!(first.ready().now_or_never().is_some());
+    let mut waiting = [caller.clone(), caller.clone(), caller.clone()];
+    let is_ready = |caller: &mut Caller<Wire>| caller.ready().now_or_never().is_some();
+    assert!(waiting.iter_mut().all(|caller| !is_ready(caller)));
+    drop(first);
+    // The place is kept for the first in the queue, whoever looks.
+    assert!(!is_ready(&mut caller.clone()) && !is_ready(&mut waiting[1]));
+    let [granted, mut second, third] = waiting;
+    drop((granted, third));
+    assert!(is_ready(&mut second));
+    let call = second.call(1);
+    assert!(!is_ready(&mut second));
+    drop(call);
+    assert!(is_ready(&mut second));
+}
+
+#[tokio::test]
+async fn a_call_allocates_nothing_though_it_waits_for_a_place() {
+    let limit = NonZeroUsize::new(1).unwrap();
+    let (near, far) = channel(8);
+    let numbers = || unary(service_fn(|number: u32| ready(Ok::<_, String>(number + 1))));
+    let (mut busy, mut near) = settings().max_calls(limit).build(near, numbers());
+    let (_caller, mut far) = settings().build(far, numbers());
+    let mut waiting = busy.clone();
+    let mut round = || {
+        for number in 0..100 {
+            let mut call = busy.ready().now_or_never().unwrap().unwrap().call(number);
+            assert!(waiting.ready().now_or_never().is_none());
+            for _ in 0..2 {
+                assert!((&mut near).now_or_never().is_none() && (&mut far).now_or_never().is_none());
+            }
+            assert_eq!((&mut call).now_or_never().unwrap().unwrap(), number + 1);
+            let mut call = waiting.ready().now_or_never().unwrap().unwrap().call(number);
+            drop((&mut call).now_or_never());
+        }
+    };
+    round();
+    assert_eq!(allocation_counter::measure(round).count_total, 0);
 }
 
 #[tokio::test]
@@ -814,130 +860,68 @@ async fn layers_of_transports_go_on_a_stream() {
     }
 }
 
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn number(&mut self) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed >> 32) as u32
-    }
-
-    fn below(&mut self, limit: u32) -> u64 {
-        u64::from(self.number() % limit)
-    }
-}
-
-/// A stream that ends or never ends, of random pace.
-fn random_numbers(seed: u32) -> Numbers {
-    let mut rng = Random(u64::from(seed));
-    let (length, is_endless) = (rng.number() % 50, rng.below(5) == 0);
-    let numbers = futures_util::stream::iter(0..length).then(move |number| {
-        let waits = rng.below(4);
-        async move {
-            for _ in 0..waits {
-                tokio::task::yield_now().await;
-            }
-            Ok(number)
-        }
+#[tokio::test]
+async fn the_trace_and_the_time_of_each_call_reach_its_handler() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (seen, mut of_handlers) = tokio::sync::mpsc::unbounded_channel();
+    let (caller, _near, _far) = pair(move |call: IncomingCall<u32>| {
+        seen.send((call.request, call.traceparent, call.timeout)).unwrap();
+        let is_stream = call.request == 3;
+        async move { Ok(if is_stream { Reply::Stream(count(1)) } else { Reply::One(0) }) }
     });
-    if is_endless { numbers.chain(futures_util::stream::pending()).boxed() } else { numbers.boxed() }
+    let mut traced = caller.clone().traceparent(TRACE);
+    assert_eq!(traced.clone().oneshot(1).await.unwrap(), 0);
+    assert_eq!(caller.oneshot(2).await.unwrap(), 0);
+    assert_eq!(traced.stream(3, false).await.unwrap().count().await, 1);
+    let other = traced.traceparent("another").timeout(Duration::from_secs(9));
+    assert_eq!(other.oneshot(4).await.unwrap(), 0);
+    assert_eq!(of_handlers.recv().await.unwrap(), (1, Some(TRACE.to_owned()), None));
+    assert_eq!(of_handlers.recv().await.unwrap(), (2, None, None));
+    assert_eq!(of_handlers.recv().await.unwrap(), (3, Some(TRACE.to_owned()), None));
+    let (request, traceparent, timeout) = of_handlers.recv().await.unwrap();
+    assert_eq!((request, traceparent.as_deref()), (4, Some("another")));
+    assert!(timeout.unwrap() <= Duration::from_secs(9) && timeout.unwrap() > Duration::from_secs(1));
 }
 
-/// Calls, streams, cancellations and deadlines at random, in both directions; then the link is cut.
-#[tokio::test(start_paused = true)]
-async fn under_fire_each_call_ends_exactly_once_and_nothing_is_left() {
-    static RUNNING: AtomicUsize = AtomicUsize::new(0);
-
-    struct Running;
-    impl Running {
-        fn new() -> Self {
-            RUNNING.fetch_add(1, SeqCst);
-            Self
-        }
-    }
-    impl Running {
-        fn assert_counted(&self) {
-            assert!(RUNNING.load(SeqCst) > 0);
-        }
-    }
-    impl Drop for Running {
-        fn drop(&mut self) {
-            RUNNING.fetch_sub(1, SeqCst);
-        }
-    }
-
-    async fn handle(mut call: IncomingCall<u32>) -> Answer {
-        let running = Running::new();
-        let mut rng = Random(u64::from(call.request));
-        tokio::time::sleep(Duration::from_millis(rng.below(20))).await;
-        match call.request % 5 {
-            0 => Err("failed".to_owned()),
-            1 | 2 => Ok(Reply::One(call.request)),
-            3 => Ok(Reply::Stream(random_numbers(call.request).inspect(move |_| running.assert_counted()).boxed())),
-            _ => {
-                let mut sum = 0_u32;
-                while let Some(number) = call.requests.next().await {
-                    sum = sum.wrapping_add(number.map_err(|error| error.to_string())?);
-                }
-                Ok(Reply::One(sum))
+#[tokio::test]
+async fn each_session_has_a_service_of_its_own_that_is_made_for_it() {
+    let make = service_fn(async |(of, number): (Caller<Wire>, u32)| {
+        tokio::task::yield_now().await;
+        let mut calls = 0;
+        Ok::<_, Error>(Handler(move |call: IncomingCall<u32>| {
+            calls += 1;
+            let (of, answer) = (of.clone(), number * 100 + calls);
+            async move {
+                let back = of.oneshot(call.request).await.map_err(|error| error.to_string())?;
+                Ok(Reply::One(answer * 1000 + back))
             }
+        }))
+    });
+    for session in 1..3 {
+        let (near, far) = channel(8);
+        let (_, peer) = settings().build_with(far, make, |caller| (caller, session));
+        tokio::spawn(peer);
+        let (caller, _near) = serve(settings(), near, double);
+        for number in 1..3 {
+            let answer = caller.clone().oneshot(number).await.unwrap();
+            assert_eq!(answer, (session * 100 + number) * 1000 + 2 * number);
         }
     }
+}
 
-    for seed in 0..4 {
-        let (near, far) = channel(16);
-        let (near, near_task) = serve(settings(), near, handle);
-        let (far, far_task) = serve(settings(), far, handle);
-        let ended = Arc::new(AtomicUsize::new(0));
-        let tasks: Vec<_> = (0..3000_u32)
-            .map(|number| {
-                let mut caller = if number % 2 == 0 { near.clone() } else { far.clone() };
-                let ended = ended.clone();
-                tokio::spawn(async move {
-                    let mut rng = Random(seed << 32 | u64::from(number));
-                    let patience = Duration::from_millis(rng.below(60));
-                    let request = rng.number();
-                    if rng.below(2) == 0 {
-                        caller = caller.timeout(Duration::from_millis(rng.below(40)));
-                    }
-                    if rng.below(10) < 7 {
-                        drop(tokio::time::timeout(patience, caller.oneshot(request)).await);
-                    } else {
-                        let streaming = async {
-                            let mut stream = caller.stream(request, true).await?;
-                            for _ in 0..rng.below(40) {
-                                if stream.send(1).await.is_err() {
-                                    break;
-                                }
-                            }
-                            drop(stream.close().await);
-                            while let Some(item) = stream.next().await {
-                                item?;
-                            }
-                            Ok::<_, CallError<String>>(())
-                        };
-                        drop(tokio::time::timeout(patience, streaming).await);
-                    }
-                    ended.fetch_add(1, SeqCst);
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
-        }
-        assert_eq!(ended.load(SeqCst), 3000);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((near.in_flight(), far.in_flight()), (0, 0));
-        assert_eq!(RUNNING.load(SeqCst), 0);
-        // The places are free again, and both ends still work.
-        assert_eq!(near.clone().oneshot(1).await.unwrap(), 1);
-        near_task.abort();
-        assert!(far_task.await.unwrap().is_ok());
-        assert!(near_task.await.unwrap_err().is_cancelled());
-        assert!(unanswered(far.oneshot(1).await).is_closed());
-    }
+#[tokio::test]
+async fn a_service_that_cannot_be_made_ends_its_session_and_the_calls_of_its_end() {
+    let make =
+        service_fn(async |_: Caller<Wire>| Err::<Handler<fn(_) -> std::future::Ready<Answer>>, _>(Error::auth("no")));
+    let (near, far) = channel(8);
+    let (own, peer) = settings().build_with(far, make, |caller| caller);
+    let (caller, _near) = serve(settings(), near, double);
+    let calling = own.oneshot(1);
+    let (ended, called, calling) = tokio::join!(peer, caller.oneshot(1), calling);
+    assert!(ended.unwrap_err().is_auth());
+    assert!(unanswered(called).is_closed());
+    let error = calling.unwrap_err();
+    assert!(!error.may_have_been_executed(), "{error}");
 }
 
 fn is_unpin_send<T: Unpin + Send + Sync>(_: &T) {}
