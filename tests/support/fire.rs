@@ -105,7 +105,7 @@ impl Drop for Running {
 }
 
 impl Ledger {
-    /// Creates the ledger of so many calls.
+    /// Creates the ledger of a number of calls.
     pub fn new(calls: usize) -> Self {
         Self { executed: (0..calls).map(|_| AtomicUsize::new(0)).collect(), running: Arc::default() }
     }

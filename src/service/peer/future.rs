@@ -246,7 +246,7 @@ where
         Ok(progress)
     }
 
-    /// Returns whether so much waits for a peer that does not read what it is told that no more of it is read.
+    /// Returns whether the rejections and replies that the other end does not read are at their limit.
     fn is_full(&self) -> bool {
         self.calls.rejections() >= REJECTIONS || self.decoded.replies.len() >= REPLIES
     }

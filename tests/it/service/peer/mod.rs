@@ -421,7 +421,7 @@ async fn a_place_goes_to_the_handle_that_waits_longest_and_passes_on_when_that_o
     let is_ready = |caller: &mut Caller<Wire>| caller.ready().now_or_never().is_some();
     assert!(waiting.iter_mut().all(|caller| !is_ready(caller)));
     drop(first);
-    // The place is kept for the first in the queue, whoever looks.
+    // The place is kept for the first in the queue.
     assert!(!is_ready(&mut caller.clone()) && !is_ready(&mut waiting[1]));
     let [granted, mut second, third] = waiting;
     drop((granted, third));

@@ -67,7 +67,7 @@ fn harass(links: Arc<Mutex<Faults>>, mut rng: Random, is_cutting: bool) -> JoinH
 }
 
 async fn nothing_is_left(callers: &[Caller<Wire>], ledger: &Ledger) {
-    // What is cancelled last is told, and dropped at the other end.
+    // The other end is told of the last cancellations, and drops their handlers.
     sleep(Duration::from_secs(1)).await;
     for caller in callers {
         assert_eq!(caller.in_flight(), 0);
