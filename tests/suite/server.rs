@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, future::ready, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use tokio::sync::{
-    Barrier,
-    mpsc::{UnboundedReceiver, unbounded_channel},
+use tokio::{
+    sync::{
+        Barrier,
+        mpsc::{UnboundedReceiver, unbounded_channel},
+    },
+    task::JoinSet,
 };
 use tower::{ServiceBuilder, service_fn};
 use tower_transport::{
@@ -71,23 +74,23 @@ pub fn sessions(mut arrivals: UnboundedReceiver<Arrival>, pings: Pings) -> Unbou
     sessions
 }
 
-/// Returns the session that said and heard all.
+/// Returns the session that said and heard all. One that the client never heard of ends with the case.
 async fn converse(host: Host, values: u64, leaves: Leaves) -> SessionId {
     let Host { arrivals, pings, meet } = host;
     let mut sessions = sessions(arrivals, pings);
-    let (done, mut all) = unbounded_channel();
-    tokio::spawn(async move {
-        while let Some((id, session)) = sessions.recv().await {
-            let (done, meet) = (done.clone(), meet.clone());
-            tokio::spawn(async move {
-                // A panic ends all of them, for nobody is done then.
-                speak(session, SERVER, CLIENT, values, meet.wait(), leaves).await;
-                let _ = done.send(id);
-            });
+    let mut speaking = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some((id, session)) = sessions.recv() => {
+                let meet = meet.clone();
+                speaking.spawn(async move {
+                    speak(session, SERVER, CLIENT, values, meet.wait(), leaves).await;
+                    id
+                });
+            }
+            Some(done) = speaking.join_next() => return done.expect("the server hears all"),
         }
-    });
-    // A session that the client does not know hears nothing, and is never done.
-    all.recv().await.expect("the server hears all")
+    }
 }
 
 pub async fn values_arrive_in_order_both_ways(host: Host) -> SessionId {
