@@ -32,7 +32,7 @@ mod foreign;
 #[cfg(any(feature = "sse", feature = "webtransport"))]
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the server's end is native"))]
 mod framing;
-#[cfg(any(feature = "websocket", feature = "sse", all(feature = "webtransport", not(target_arch = "wasm32"))))]
+#[cfg(any(feature = "websocket", feature = "sse", feature = "webtransport"))]
 mod idle;
 mod limits;
 #[cfg(all(any(feature = "websocket", feature = "sse", feature = "webtransport"), not(target_arch = "wasm32")))]
