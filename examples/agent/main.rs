@@ -12,7 +12,8 @@ use std::{
     future::ready,
     io,
     net::SocketAddr,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -152,8 +153,14 @@ async fn session(
             CONNECTIONS.fetch_add(1, Relaxed);
             tokio::spawn(async move {
                 let mut server = TcpStream::connect(server).await?;
-                let relaying = tokio::io::copy_bidirectional(&mut client, &mut server);
-                tokio::time::timeout(Duration::from_millis(30), relaying).await?
+                let mut relaying = pin!(tokio::io::copy_bidirectional(&mut client, &mut server));
+                loop {
+                    match tokio::time::timeout(Duration::from_millis(30), &mut relaying).await {
+                        Err(_) if !IS_CALM.load(Relaxed) => break Ok(()),
+                        Err(_) => {}
+                        Ok(ended) => break ended.map(drop),
+                    }
+                }
             });
         }
     });
@@ -163,6 +170,16 @@ async fn session(
 }
 
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether no connection is cut any more.
+static IS_CALM: AtomicBool = AtomicBool::new(false);
+
+/// Lets the last connection live. Sessions survive cuts until they are closed: a close that is cut itself ends the
+/// session, with an error that counts what the other end may not have.
+async fn calm() {
+    IS_CALM.store(true, Relaxed);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
 
 /// Serves sessions of one protocol.
 macro_rules! serve {
@@ -197,7 +214,9 @@ async fn main() -> Result<(), BoxError> {
         let sum = answer.content.first().and_then(|content| content.as_text()).map(|text| text.text.as_str());
         assert_eq!(sum, Some(calls.to_string().as_str()));
     }
+    calm().await;
     client.cancel().await?;
+    IS_CALM.store(false, Relaxed);
     println!("MCP: {calls} calls of a tool over {} connections, all answered", CONNECTIONS.swap(0, Relaxed));
 
     let server = serve!(serve_acp);
@@ -227,6 +246,7 @@ async fn main() -> Result<(), BoxError> {
                 );
                 prompts += 1;
             }
+            calm().await;
             Ok(prompts)
         })
         .await?;
